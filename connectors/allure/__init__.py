@@ -1,0 +1,1 @@
+"""Allure results, from folders and archives, to records."""

@@ -1,0 +1,178 @@
+"""The contract of a connector: how the outside becomes pages of payloads, and payloads become records.
+
+A connector is a class in `connectors/<vendor>/client.py` that implements `Connector`, streams declared in
+`streams.py`, pure parsing in `parse.py`, and one line in `registry.py`. Nothing here or below it knows SQL, Celery or
+how to wait: a source that asks for patience raises `RateLimitedError`, and the worker decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import msgspec
+
+from models.records import Batch
+
+
+class ConnectionSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A configured instance, with its secrets in clear; it never leaves the process that decrypted it."""
+
+    id: int
+    kind: str
+    name: str
+    base_url: str
+    auth: Mapping[str, str] = {}
+    """`token`, and for Jira Cloud `user` (e-mail) beside it."""
+    options: Mapping[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"ConnectionSpec(id={self.id}, kind={self.kind!r}, name={self.name!r}, base_url={self.base_url!r})"
+
+
+class ScopeSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One Jira project, GitLab project or Allure source of a connection."""
+
+    id: int
+    external_key: str
+    options: Mapping[str, Any] = {}
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """A half-open span of update time by the vendor's clock. `since=None` reaches back to the beginning.
+
+    `until=None` is for streams without a time axis, such as dictionaries.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One object as received: its id at the source and the bytes of its JSON."""
+
+    external_id: str
+    payload: bytes
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """What was fetched in one step of a window: complete objects, sub-resources included."""
+
+    items: tuple[Item, ...]
+    resume_token: str | None = None
+    """Where to go on after this page, or None where the window has to be started again after a crash."""
+    progress_ratio: float | None = None
+    """How much of the window is done, 0 to 1, where it can be known."""
+    failures: tuple[tuple[str, str, bytes], ...] = ()
+    """Objects that could not be fetched or decoded: (external id, reason, what was received)."""
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """What a connection test found."""
+
+    product: str
+    version: str
+    account: str
+    server_now: datetime
+    remarks: tuple[str, ...] = ()
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of thing in a scope, and how it is collected."""
+
+    name: str
+    overlap: timedelta
+    """How far behind the start of a run its watermark is set, so that late and throttled updates are seen again."""
+    is_incremental: bool = True
+    """False for small dictionaries that are read whole each time."""
+    parser_version: int = 1
+    """Raised when `parse` changes what it makes of a payload; replay then knows what to promote again."""
+    depends_on: tuple[str, ...] = ()
+    """Streams of the same scope that are read first."""
+
+
+class ParseContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What parsing may know beside the payload: how this connection is configured and what its fields mean."""
+
+    options: Mapping[str, Any] = {}
+    """The connection's options, the scope's laid over them."""
+    field_ids: Mapping[str, str] = {}
+    """Role of a custom field (see `records.Field.role`) to its id at this instance, e.g. `sprint` to `customfield_10020`."""
+
+
+class Connector(Protocol):
+    """A connection to one instance. Made in the process and thread that uses it; closed when done.
+
+    All methods may raise `TransientSourceError`, `RateLimitedError`, `AccessDeniedError`, `ForbiddenResourceError`,
+    `GoneError` and `SourceRequestError`.
+    """
+
+    def probe(self) -> Probe:
+        """Ask the instance who it is, who we are to it, and what time it has."""
+        ...
+
+    def server_now(self) -> datetime:
+        """The instance's own clock, aware UTC."""
+        ...
+
+    def check_scope(self, scope: ScopeSpec) -> str:
+        """Return the title of the scope at the source. Raises `GoneError` where it does not exist or is hidden."""
+        ...
+
+    def oldest_update(self, scope: ScopeSpec, stream: str) -> datetime | None:
+        """The earliest update time in the stream, or None where the stream is empty."""
+        ...
+
+    def pages(
+        self, scope: ScopeSpec, stream: str, window: Window, resume_token: str | None = None
+    ) -> Iterator[Page]:
+        """Fetch a window page by page, complete objects only, ahead of the consumer by a small bounded number."""
+        ...
+
+    def listing(self, scope: ScopeSpec, stream: str) -> Iterator[tuple[str, ...]]:
+        """All external ids of the stream as the source has them now, in batches; for `verify` and `reconcile`."""
+        ...
+
+    def fetch(self, scope: ScopeSpec, stream: str, external_ids: tuple[str, ...]) -> Page:
+        """Fetch some objects of a stream by id. What the source does not show is missing from the page."""
+        ...
+
+    def close(self) -> None:
+        """Close sockets and threads."""
+        ...
+
+
+class ConnectorKind(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the registry: everything the rest of the system knows about a vendor."""
+
+    kind: str
+    streams: Mapping[str, Stream]
+    """By name, in the order in which they are collected."""
+    connect: Callable[[ConnectionSpec, RateGate], Connector]
+    parse: Callable[[str, bytes, ParseContext], Batch]
+    """`parse(stream, payload, context)` turns one staged payload into records. Pure: no request, no clock.
+
+    Raises `BadRecordError` where the payload cannot be understood; the message says which field and why."""
+
+
+class RateGate(Protocol):
+    """Patience shared by all processes that speak to one host with one credential."""
+
+    def check(self, key: str) -> None:
+        """Return at once, or raise `RateLimitedError` where the key is blocked until later."""
+        ...
+
+    def block(self, key: str, until: datetime) -> None:
+        """Make `check(key)` raise until then, in every process."""
+        ...
+
+
+class OpenGate:
+    """A gate that never blocks; for one-shot commands and tests."""
+
+    def check(self, key: str) -> None:
+        """Return at once."""
+
+    def block(self, key: str, until: datetime) -> None:
+        """Forget it."""

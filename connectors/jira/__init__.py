@@ -1,0 +1,1 @@
+"""Jira Cloud and Data Center: issues with their whole changelog to records."""

@@ -1,0 +1,25 @@
+"""Which kinds of connection there are. A new connector is a folder and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from connectors.base import ConnectorKind
+from connectors.gitlab import streams as gitlab
+from connectors.jira import streams as jira
+from models.errors import UsageError
+
+KINDS: Mapping[str, ConnectorKind] = {"gitlab": gitlab.KIND, "jira": jira.KIND}
+"""Polled sources. Allure results are files and come in through `connectors.allure.results`."""
+
+
+def kind(name: str) -> ConnectorKind:
+    """The kind of that name.
+
+    Raises:
+        UsageError: there is none; the message lists those that there are.
+    """
+    try:
+        return KINDS[name]
+    except KeyError:
+        raise UsageError(f"There is no kind of connection {name!r}; choose one of {', '.join(KINDS)}.") from None

@@ -1,0 +1,1 @@
+"""Pure domain numbers with units. No I/O, no clock."""

@@ -1,0 +1,1 @@
+"""Pure decisions: mappings, verdicts, windows. No I/O, no clock."""

@@ -1,0 +1,1 @@
+"""Names of tables and columns, one module a subject."""

@@ -1,0 +1,1 @@
+"""How work runs: app, settings, task base, retry, locks, queues, beat, logs and embedded servers."""
