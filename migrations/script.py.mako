@@ -1,0 +1,24 @@
+"""${message}.
+
+Name it `expand` (adds; the old code goes on working) or `contract` (removes what no running code uses any more).
+Import nothing of ours: a migration is a frozen copy of what was true on its day.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+${imports if imports else ""}
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    ${upgrades if upgrades else "pass"}
+
+
+def downgrade() -> None:
+    ${downgrades if downgrades else "pass"}

@@ -1,0 +1,56 @@
+"""Tenants and the accounts of people at the sources."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Enum, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.tables.base import Base, Id, Tenant, Times
+
+TENANT_PLANS = ("free", "starter", "professional", "enterprise")
+TENANT_STATUSES = ("active", "suspended", "cancelled", "trial")
+
+
+class TenantRow(Times, Base):
+    """A customer of the platform; every tenant-scoped row names one."""
+
+    __tablename__ = "tenants"
+    __table_args__ = ({"comment": "Customers of the platform; every tenant-scoped row names one."},)
+
+    id: Mapped[Id]
+    name: Mapped[str] = mapped_column(unique=True)
+    slug: Mapped[str] = mapped_column(unique=True)
+    domain: Mapped[str | None] = mapped_column(unique=True)
+    subdomain: Mapped[str | None] = mapped_column(unique=True)
+    plan: Mapped[str] = mapped_column(Enum(*TENANT_PLANS, name="tenant_plan"), server_default="free")
+    status: Mapped[str] = mapped_column(Enum(*TENANT_STATUSES, name="tenant_status"), server_default="active")
+    max_users: Mapped[int] = mapped_column(server_default="5")
+    max_projects: Mapped[int] = mapped_column(server_default="3")
+    features: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    billing_email: Mapped[str | None]
+    subscription_id: Mapped[str | None]
+    trial_ends_at: Mapped[datetime | None]
+
+
+class UserIdentity(Times, Base):
+    """An account at a source. One person may have several."""
+
+    __tablename__ = "user_identities"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "source", "external_id"),
+        {"comment": "Accounts at the sources; several may belong to one person."},
+    )
+
+    id: Mapped[Id]
+    tenant_id: Mapped[Tenant]
+    user_id: Mapped[int | None] = mapped_column(BigInteger, index=True)
+    source: Mapped[str] = mapped_column(comment="jira, gitlab, github, allure or git")
+    external_id: Mapped[str] = mapped_column(comment="The instance's host and the account's unchanging id there")
+    username: Mapped[str | None]
+    display_name: Mapped[str | None]
+    email: Mapped[str | None]
+    is_bot: Mapped[bool] = mapped_column(server_default=text("false"))
+    bot_reason: Mapped[str | None]

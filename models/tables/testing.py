@@ -1,0 +1,228 @@
+"""Test planning and execution, and the Allure reports that automated runs come from."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Enum, Index, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.tables.base import Base, BigInt, Id, Tenant, Times, reference
+
+RUN_STATUSES = ("pending", "running", "completed", "failed", "cancelled")
+RESULT_STATUSES = ("passed", "failed", "skipped", "blocked")
+REPORT_STATUSES = ("pending", "processing", "completed", "failed")
+DEFECT_STAGES = ("pre_development", "development", "post_development", "release_production")
+ATTEMPT_STATUSES = ("passed", "failed", "broken", "skipped", "unknown")
+
+
+class Suite(Times, Base):
+    """A folder of test cases."""
+
+    __tablename__ = "suites"
+    __table_args__ = (
+        UniqueConstraint("repository_id", "parent_id", "title", postgresql_nulls_not_distinct=True),
+        {"comment": "Folders of test cases."},
+    )
+
+    id: Mapped[Id]
+    repository_id: Mapped[int] = reference("repositories.id", index=False)
+    parent_id: Mapped[int | None] = reference("suites.id")
+    title: Mapped[str]
+    order: Mapped[int] = mapped_column(server_default="0")
+
+
+class TestCase(Times, Base):
+    """A test: written by a person, or found in automated results."""
+
+    __tablename__ = "test_cases"
+    __table_args__ = (
+        Index(
+            "uq_test_cases_automated",
+            "repository_id",
+            "path",
+            "name",
+            "framework",
+            unique=True,
+            postgresql_where=text("path IS NOT NULL"),
+        ),
+        {"comment": "Tests, manual and automated; an automated one is keyed by repository, path, name and framework."},
+    )
+
+    id: Mapped[Id]
+    tenant_id: Mapped[Tenant]
+    suite_id: Mapped[int | None] = reference("suites.id")
+    repository_id: Mapped[int | None] = reference("repositories.id")
+    path: Mapped[str | None]
+    name: Mapped[str | None]
+    framework: Mapped[str | None]
+    title: Mapped[str]
+    description: Mapped[str | None]
+    labels: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
+    automated: Mapped[bool] = mapped_column(server_default=text("false"))
+    priority: Mapped[int] = mapped_column(server_default="2", comment="1 high, 2 medium, 3 low")
+    data: Mapped[dict[str, Any] | None]
+    order: Mapped[int] = mapped_column(server_default="0")
+    regression: Mapped[bool] = mapped_column(server_default=text("true"))
+    epic_link: Mapped[str | None]
+    linked_issue: Mapped[str | None]
+    jira_key: Mapped[str | None]
+    platform: Mapped[str | None]
+    release_version: Mapped[str | None]
+    severity: Mapped[str] = mapped_column(server_default="Moderate")
+    defect_stage: Mapped[str | None] = mapped_column(Enum(*DEFECT_STAGES, name="defect_stage"))
+    version: Mapped[int] = mapped_column(server_default="1")
+    deleted_by: Mapped[int | None] = mapped_column(BigInteger)
+    deleted_at: Mapped[datetime | None]
+
+
+class TestPlan(Times, Base):
+    """A plan that manual runs follow."""
+
+    __tablename__ = "test_plans"
+    __table_args__ = ({"comment": "Plans that runs follow."},)
+
+    id: Mapped[Id]
+    project_id: Mapped[int] = reference("projects.id")
+    repository_id: Mapped[int | None] = reference("repositories.id")
+    title: Mapped[str]
+    description: Mapped[str | None]
+    status: Mapped[str] = mapped_column(server_default="draft")
+    data: Mapped[dict[str, Any] | None]
+
+
+class TestRun(Times, Base):
+    """One execution of tests, by people or by CI."""
+
+    __tablename__ = "test_runs"
+    __table_args__ = (
+        Index("ix_test_runs_project_date", "project_id", "execution_date"),
+        {"comment": "Executions of tests, by people or by CI."},
+    )
+
+    id: Mapped[Id]
+    test_plan_id: Mapped[int | None] = reference("test_plans.id")
+    project_id: Mapped[int] = reference("projects.id", index=False)
+    repository_id: Mapped[int | None] = reference("repositories.id")
+    allure_report_id: Mapped[int | None] = reference("allure_report.id", unique=True, index=False)
+    title: Mapped[str]
+    status: Mapped[str] = mapped_column(Enum(*RUN_STATUSES, name="run_status"), server_default="pending")
+    execution_date: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    environment: Mapped[str | None]
+    build_version: Mapped[str | None]
+    commit_sha: Mapped[str | None]
+    branch: Mapped[str | None]
+    ci_url: Mapped[str | None]
+    data: Mapped[dict[str, Any] | None]
+    created_by: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class TestRunResult(Base):
+    """How one case ended in one run."""
+
+    __tablename__ = "test_run_results"
+    __table_args__ = (
+        UniqueConstraint("test_run_id", "test_case_id"),
+        {"comment": "How each case ended in each run; the last attempt counts."},
+    )
+
+    id: Mapped[Id]
+    test_run_id: Mapped[int] = reference("test_runs.id", index=False)
+    test_case_id: Mapped[int] = reference("test_cases.id")
+    status: Mapped[str] = mapped_column(Enum(*RESULT_STATUSES, name="result_status"))
+    execution_time: Mapped[BigInt | None] = mapped_column(comment="Milliseconds")
+    error_message: Mapped[str | None]
+    stack_trace: Mapped[str | None]
+    screenshots: Mapped[list[Any] | None]
+    logs: Mapped[str | None]
+    defect_found_at_stage: Mapped[str | None] = mapped_column(Enum(*DEFECT_STAGES, name="defect_stage"))
+    bug_budget_id: Mapped[int | None] = reference("bug_budget.id")
+    defect_severity: Mapped[str | None]
+    executed_by: Mapped[int | None] = mapped_column(BigInteger)
+    executed_at: Mapped[datetime | None]
+    retry_count: Mapped[int] = mapped_column(server_default="0")
+    is_valid: Mapped[bool] = mapped_column(server_default=text("true"))
+
+
+class AllureReport(Times, Base):
+    """A folder of Allure results."""
+
+    __tablename__ = "allure_report"
+    __table_args__ = (
+        UniqueConstraint("project_id", "content_hash"),
+        {"comment": "Folders of Allure results; the same folder twice is one report."},
+    )
+
+    id: Mapped[Id]
+    tenant_id: Mapped[Tenant]
+    project_id: Mapped[int] = reference("projects.id", index=False)
+    repository_id: Mapped[int | None] = reference("repositories.id")
+    name: Mapped[str]
+    version: Mapped[str | None]
+    summary: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    status: Mapped[str] = mapped_column(Enum(*REPORT_STATUSES, name="report_status"), server_default="pending")
+    execution_started_at: Mapped[datetime | None]
+    execution_stopped_at: Mapped[datetime | None]
+    build_name: Mapped[str | None]
+    commit_sha: Mapped[str | None]
+    branch: Mapped[str | None]
+    environment: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    content_hash: Mapped[str]
+
+
+class AllureScenario(Base):
+    """One attempt of one test in a report."""
+
+    __tablename__ = "allure_scenarios"
+    __table_args__ = (
+        UniqueConstraint("allure_report_id", "test_key", "attempt"),
+        {"comment": "Attempts of tests in Allure reports; every retry is a row."},
+    )
+
+    id: Mapped[Id]
+    allure_report_id: Mapped[int] = reference("allure_report.id", index=False)
+    name: Mapped[str]
+    status: Mapped[str] = mapped_column(Enum(*ATTEMPT_STATUSES, name="attempt_status"))
+    duration: Mapped[BigInt | None] = mapped_column(comment="Milliseconds")
+    history_id: Mapped[str | None] = mapped_column(comment="The producer's; its rules differ between versions")
+    test_key: Mapped[str] = mapped_column(comment="Our own identity of test and parameters")
+    identity_version: Mapped[int]
+    attempt: Mapped[int] = mapped_column(comment="1 is the first")
+    is_retry: Mapped[bool] = mapped_column(comment="True for every attempt but the last")
+    result_uuid: Mapped[str]
+    parameters: Mapped[dict[str, Any]]
+    parameters_hash: Mapped[str]
+    test_case_id: Mapped[int | None] = reference("test_cases.id")
+    full_name: Mapped[str | None]
+    suite: Mapped[str | None]
+    feature: Mapped[str | None]
+    story: Mapped[str | None]
+    severity: Mapped[str | None]
+    owner: Mapped[str | None]
+    labels: Mapped[list[Any]]
+    links: Mapped[list[Any]]
+    attachments: Mapped[list[Any]]
+    retries: Mapped[int] = mapped_column(comment="How many attempts came before it")
+    flaky: Mapped[bool]
+    status_message: Mapped[str | None]
+    status_trace: Mapped[str | None]
+    started_at: Mapped[datetime | None]
+
+
+class AllureStep(Base):
+    """A step of an attempt."""
+
+    __tablename__ = "allure_steps"
+    __table_args__ = ({"comment": "Steps of attempts, as a tree by path."},)
+
+    scenario_id: Mapped[int] = reference("allure_scenarios.id", primary_key=True, index=False)
+    path: Mapped[str] = mapped_column(primary_key=True, comment="Positions from the root, e.g. 0.2")
+    parent_path: Mapped[str | None]
+    position: Mapped[int]
+    name: Mapped[str]
+    status: Mapped[str] = mapped_column(Enum(*ATTEMPT_STATUSES, name="attempt_status"))
+    duration: Mapped[BigInt | None] = mapped_column(comment="Milliseconds")
+    error_message: Mapped[str | None]
