@@ -99,6 +99,8 @@ class ParseContext(msgspec.Struct, frozen=True, kw_only=True):
     """The connection's options, the scope's laid over them."""
     field_ids: Mapping[str, str] = {}
     """Role of a custom field (see `records.Field.role`) to its id at this instance, e.g. `sprint` to `customfield_10020`."""
+    field_names: Mapping[str, str] = {}
+    """Name of a custom field to its id, for the histories of old servers, which give names only. May be left empty."""
 
 
 class Connector(Protocol):
