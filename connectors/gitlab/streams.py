@@ -1,0 +1,33 @@
+"""What is collected from a GitLab project, and how GitLab is entered in the registry.
+
+What belongs here: names of streams, their overlaps and parser versions. What does not: requests and payloads.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from connectors.base import ConnectorKind, Stream
+from connectors.gitlab.client import GitLabConnector
+from connectors.gitlab.parse import EVENTS, MERGE_REQUESTS, parse
+
+STREAMS = (
+    Stream(
+        name=MERGE_REQUESTS,
+        # GitLab does not touch `updated_at` again within a minute, so a note or an approval that follows another is
+        # seen only by reading the merge request again after that minute; the rest is for clocks and lagging replicas.
+        overlap=timedelta(minutes=10),
+    ),
+    Stream(
+        name=EVENTS,
+        # Events never change and are visible at once; some are written by background jobs a little after their time.
+        overlap=timedelta(hours=1),
+    ),
+)
+
+KIND = ConnectorKind(
+    kind="gitlab",
+    streams={stream.name: stream for stream in STREAMS},
+    connect=GitLabConnector,
+    parse=parse,
+)
