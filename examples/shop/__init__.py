@@ -1,0 +1,1 @@
+"""A shop that fits on a page: what the example tests test."""
