@@ -245,7 +245,11 @@ class PolicyAdapter(HTTPAdapter):
         elif _is_any(causes, ConnectionRefusedError):
             sentence = f"Nothing listens at {host}:{port} (connection refused)."
         elif _is_any(causes, urllib3.exceptions.ReadTimeoutError):
-            sentence = f"{host} sent nothing for {self._read_timeout_seconds:g} seconds."
+            # A TLS handshake that stalls comes here too, after the time for a connection.
+            sentence = (
+                f"{host} did not answer in time ({self._read_timeout_seconds:g} seconds for an answer, "
+                f"{self._connect_timeout_seconds:g} for a connection)."
+            )
         elif _is_any(causes, urllib3.exceptions.ConnectTimeoutError):
             sentence = f"{host}:{port} took no connection within {self._connect_timeout_seconds:g} seconds."
         elif _is_any(causes, ConnectionError, urllib3.exceptions.ProtocolError, urllib3.exceptions.DecodeError):
