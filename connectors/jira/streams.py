@@ -1,0 +1,24 @@
+"""What Plumbline collects of a Jira project, and the one entry of Jira in the registry of connectors."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from connectors.base import ConnectorKind, Stream
+from connectors.jira.client import JiraConnector
+from connectors.jira.parse import parse
+
+STREAMS = (
+    Stream(name="fields", overlap=timedelta(), is_incremental=False),
+    Stream(name="statuses", overlap=timedelta(), is_incremental=False),
+    Stream(
+        name="issues",
+        # Cloud's search index runs behind by up to a minute or more, and JQL knows whole minutes only.
+        overlap=timedelta(minutes=6),
+        depends_on=("fields", "statuses"),
+    ),
+)
+
+KIND = ConnectorKind(
+    kind="jira", streams={stream.name: stream for stream in STREAMS}, connect=JiraConnector, parse=parse
+)
