@@ -126,9 +126,7 @@ class Connector(Protocol):
         """The earliest update time in the stream, or None where the stream is empty."""
         ...
 
-    def pages(
-        self, scope: ScopeSpec, stream: str, window: Window, resume_token: str | None = None
-    ) -> Iterator[Page]:
+    def pages(self, scope: ScopeSpec, stream: str, window: Window, resume_token: str | None = None) -> Iterator[Page]:
         """Fetch a window page by page, complete objects only, ahead of the consumer by a small bounded number."""
         ...
 

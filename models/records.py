@@ -18,7 +18,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A record: compared by value, never changed."""
 
 
-class Account(Record):
+class Account(Record, frozen=True, kw_only=True):
     """A person's or robot's account at a source. `external_id` never changes there; the names may."""
 
     external_id: str
@@ -29,7 +29,7 @@ class Account(Record):
     bot_reason: str | None = None
 
 
-class IssueChange(Record):
+class IssueChange(Record, frozen=True, kw_only=True):
     """One item of one history of an issue: one field, from, to. Several items may name the same field."""
 
     change_id: str
@@ -46,7 +46,7 @@ class IssueChange(Record):
     changed_at: datetime
 
 
-class Issue(Record):
+class Issue(Record, frozen=True, kw_only=True):
     """An issue of Jira with its whole history, keyed by `issue_id`; its key and project may change."""
 
     issue_id: str
@@ -94,7 +94,7 @@ class Issue(Record):
     """Oldest first: by time, then history id, then position."""
 
 
-class Field(Record):
+class Field(Record, frozen=True, kw_only=True):
     """A field of a Jira instance and, where we know it, what it is for."""
 
     field_id: str
@@ -106,7 +106,7 @@ class Field(Record):
     """sprint, epic_link, epic_name, story_points, severity, acceptance_criteria, or None."""
 
 
-class Status(Record):
+class Status(Record, frozen=True, kw_only=True):
     """A workflow status of a Jira instance; names repeat across ids."""
 
     status_id: str
@@ -115,7 +115,7 @@ class Status(Record):
     """new, indeterminate or done."""
 
 
-class MergeRequestActivity(Record):
+class MergeRequestActivity(Record, frozen=True, kw_only=True):
     """One thing that one account did to a merge request; what the contributor tables count."""
 
     account_id: str | None
@@ -127,7 +127,7 @@ class MergeRequestActivity(Record):
     """Unique within the merge request, from the note, event or approval that shows it."""
 
 
-class Commit(Record):
+class Commit(Record, frozen=True, kw_only=True):
     """A commit of a merge request."""
 
     sha: str
@@ -136,7 +136,7 @@ class Commit(Record):
     committed_at: datetime | None
 
 
-class MergeRequest(Record):
+class MergeRequest(Record, frozen=True, kw_only=True):
     """A merge request with what happened to it, keyed by target project and iid."""
 
     external_id: str
@@ -184,7 +184,7 @@ class MergeRequest(Record):
     """Every account seen in it, each once."""
 
 
-class ProjectEvent(Record):
+class ProjectEvent(Record, frozen=True, kw_only=True):
     """One line of a GitLab project's activity feed."""
 
     external_id: str
@@ -202,7 +202,7 @@ class ProjectEvent(Record):
     occurred_at: datetime
 
 
-class TestStep(Record):
+class TestStep(Record, frozen=True, kw_only=True):
     """A step of a test attempt; `path` is its place in the tree, e.g. (0, 2) for the third step of the first."""
 
     path: tuple[int, ...]
@@ -212,12 +212,12 @@ class TestStep(Record):
     error_message: str | None
 
 
-class TestAttempt(Record):
+class TestAttempt(Record, frozen=True, kw_only=True):
     """One attempt of one test with one set of parameters; retries are attempts of their own."""
 
     result_uuid: str
     test_key: str
-    """Our own identity of the test with its parameters (connectors/allure/identity.py); the retries of a test share it."""
+    """Our own identity of test and parameters (connectors/allure/identity.py); the retries of a test share it."""
     identity_version: int
     case_path: str
     """Where the case lives, e.g. `tests.checkout.test_pay`; with `case_name` and `framework` it names the case."""
@@ -250,7 +250,7 @@ class TestAttempt(Record):
     steps: tuple[TestStep, ...]
 
 
-class TestReport(Record):
+class TestReport(Record, frozen=True, kw_only=True):
     """A folder of results: one launch of a suite. Its attempts travel apart, in batches."""
 
     name: str
@@ -287,6 +287,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
             batches: any number; none gives an empty batch.
         """
         joined: dict[str, Any] = {
-            name: tuple(record for batch in batches for record in getattr(batch, name)) for name in cls.__struct_fields__
+            name: tuple(record for batch in batches for record in getattr(batch, name))
+            for name in cls.__struct_fields__
         }
         return cls(**joined)

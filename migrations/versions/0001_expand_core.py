@@ -1244,9 +1244,14 @@ def upgrade() -> None:
         sa.Column("history_id", sa.Text(), nullable=True, comment="The producer's; its rules differ between versions"),
         sa.Column("test_key", sa.Text(), nullable=False, comment="Our own identity of test and parameters"),
         sa.Column("identity_version", sa.Integer(), nullable=False),
-        sa.Column("attempt", sa.Integer(), nullable=False, comment="1 is the first"),
+        sa.Column(
+            "attempt", sa.Integer(), nullable=True, comment="1 is the first; known once the whole report is read"
+        ),
         sa.Column("is_retry", sa.Boolean(), nullable=False, comment="True for every attempt but the last"),
         sa.Column("result_uuid", sa.Text(), nullable=False),
+        sa.Column("case_path", sa.Text(), nullable=False),
+        sa.Column("case_name", sa.Text(), nullable=False),
+        sa.Column("framework", sa.Text(), nullable=False),
         sa.Column("parameters", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("parameters_hash", sa.Text(), nullable=False),
         sa.Column("test_case_id", sa.BigInteger(), nullable=True),
@@ -1259,7 +1264,7 @@ def upgrade() -> None:
         sa.Column("labels", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("links", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("attachments", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column("retries", sa.Integer(), nullable=False, comment="How many attempts came before it"),
+        sa.Column("retries", sa.Integer(), nullable=True, comment="How many attempts came before it"),
         sa.Column("flaky", sa.Boolean(), nullable=False),
         sa.Column("status_message", sa.Text(), nullable=True),
         sa.Column("status_trace", sa.Text(), nullable=True),
@@ -1270,10 +1275,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["test_case_id"], ["test_cases.id"], name=op.f("fk_allure_scenarios_test_case_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_allure_scenarios")),
         sa.UniqueConstraint(
-            "allure_report_id",
-            "test_key",
-            "attempt",
-            name=op.f("uq_allure_scenarios_allure_report_id_test_key_attempt"),
+            "allure_report_id", "result_uuid", name=op.f("uq_allure_scenarios_allure_report_id_result_uuid")
         ),
         comment="Attempts of tests in Allure reports; every retry is a row.",
     )

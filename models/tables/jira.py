@@ -1,4 +1,4 @@
-"""Jira: the mirror of every issue with its history, the bugs among them, and the dictionaries that give them meaning."""
+"""Jira: the mirror of every issue with its history, the bugs among them, and the dictionaries behind both."""
 
 from __future__ import annotations
 

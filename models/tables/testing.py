@@ -178,7 +178,7 @@ class AllureScenario(Base):
 
     __tablename__ = "allure_scenarios"
     __table_args__ = (
-        UniqueConstraint("allure_report_id", "test_key", "attempt"),
+        UniqueConstraint("allure_report_id", "result_uuid"),
         {"comment": "Attempts of tests in Allure reports; every retry is a row."},
     )
 
@@ -190,9 +190,12 @@ class AllureScenario(Base):
     history_id: Mapped[str | None] = mapped_column(comment="The producer's; its rules differ between versions")
     test_key: Mapped[str] = mapped_column(comment="Our own identity of test and parameters")
     identity_version: Mapped[int]
-    attempt: Mapped[int] = mapped_column(comment="1 is the first")
+    attempt: Mapped[int | None] = mapped_column(comment="1 is the first; known once the whole report is read")
     is_retry: Mapped[bool] = mapped_column(comment="True for every attempt but the last")
     result_uuid: Mapped[str]
+    case_path: Mapped[str]
+    case_name: Mapped[str]
+    framework: Mapped[str]
     parameters: Mapped[dict[str, Any]]
     parameters_hash: Mapped[str]
     test_case_id: Mapped[int | None] = reference("test_cases.id")
@@ -205,7 +208,7 @@ class AllureScenario(Base):
     labels: Mapped[list[Any]]
     links: Mapped[list[Any]]
     attachments: Mapped[list[Any]]
-    retries: Mapped[int] = mapped_column(comment="How many attempts came before it")
+    retries: Mapped[int | None] = mapped_column(comment="How many attempts came before it")
     flaky: Mapped[bool]
     status_message: Mapped[str | None]
     status_trace: Mapped[str | None]

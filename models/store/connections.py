@@ -1,0 +1,277 @@
+"""Connections, scopes and the projects that they feed.
+
+All functions take the session first and never commit. Secrets pass through as ciphertext; `workers/secrets.py` has the
+key.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.orm import Session
+
+from models.errors import NotFoundError, UsageError
+
+
+def default_tenant(session: Session) -> int:
+    """The tenant that the command line works for."""
+    return int(
+        session.execute(text("SELECT id FROM tenants ORDER BY (slug = 'default') DESC, id LIMIT 1")).scalar_one()
+    )
+
+
+def add_connection(
+    session: Session, tenant_id: int, *, kind: str, name: str, base_url: str, auth: str, options: Mapping[str, Any]
+) -> int:
+    """Add a connection; returns its id.
+
+    Args:
+        session: inside a transaction.
+        tenant_id: whose.
+        kind: of the registry.
+        name: unique within the tenant.
+        base_url: of the instance.
+        auth: ciphertext.
+        options: of its kind.
+
+    Raises:
+        UsageError: there is one of that name.
+    """
+    connection_id = session.execute(
+        text(
+            """
+            INSERT INTO connections (tenant_id, kind, name, base_url, auth, options)
+            VALUES (:tenant, :kind, :name, :url, :auth, CAST(:options AS jsonb))
+            ON CONFLICT (tenant_id, name) DO NOTHING RETURNING id
+            """
+        ),
+        {
+            "tenant": tenant_id,
+            "kind": kind,
+            "name": name,
+            "url": base_url,
+            "auth": auth,
+            "options": json.dumps(dict(options)),
+        },
+    ).scalar_one_or_none()
+    if connection_id is None:
+        raise UsageError(f"There is a connection {name!r} already; remove it first, or choose another name.")
+    return int(connection_id)
+
+
+def connection(session: Session, name_or_id: str | int) -> Row[Any]:
+    """One connection with its ciphertext.
+
+    Raises:
+        NotFoundError: there is none; the message lists those that there are.
+    """
+    column = "id" if isinstance(name_or_id, int) else "name"
+    row = session.execute(
+        text(f"SELECT * FROM connections WHERE {column} = :value ORDER BY id LIMIT 1"),
+        {"value": name_or_id},
+    ).one_or_none()
+    if row is None:
+        names = session.execute(text("SELECT name FROM connections ORDER BY name LIMIT 20")).scalars().all()
+        known = (
+            f"there are: {', '.join(names)}" if names else "there are none yet; see `plumbline connection add --help`"
+        )
+        raise NotFoundError(f"There is no connection {name_or_id!r}; {known}.")
+    return row
+
+
+def connections(session: Session) -> list[Row[Any]]:
+    """All connections, without their secrets, with the number of their scopes."""
+    return list(
+        session.execute(
+            text(
+                """
+                SELECT c.id, c.name, c.kind, c.base_url, c.status, c.last_ok_at, c.last_error, count(s.id) AS scopes
+                FROM connections c LEFT JOIN sync_scopes s ON s.connection_id = c.id
+                GROUP BY c.id ORDER BY c.name
+                """
+            )
+        )
+    )
+
+
+def set_connection_status(session: Session, connection_id: int, status: str, error: str | None = None) -> None:
+    """Pause, resume or deny a connection."""
+    session.execute(
+        text(
+            """
+            UPDATE connections SET status = CAST(:status AS connection_status), last_error = :error, updated_at = now()
+            WHERE id = :id
+            """
+        ),
+        {"id": connection_id, "status": status, "error": error},
+    )
+
+
+def record_success(session: Session, connection_id: int) -> None:
+    """Remember that the source answered."""
+    session.execute(
+        text("UPDATE connections SET last_ok_at = now(), last_error = NULL WHERE id = :id"), {"id": connection_id}
+    )
+
+
+def remove_connection(session: Session, connection_id: int) -> None:
+    """Remove a connection that nothing was synced through.
+
+    Raises:
+        UsageError: there are scopes with rows; pausing keeps the data.
+    """
+    has_scopes = session.execute(
+        text("SELECT EXISTS (SELECT FROM sync_scopes WHERE connection_id = :id)"), {"id": connection_id}
+    ).scalar_one()
+    if has_scopes:
+        raise UsageError(
+            "The connection has scopes, and removing it would orphan what was synced; "
+            "`plumbline connection pause` stops its syncs and keeps the data."
+        )
+    session.execute(text("DELETE FROM connections WHERE id = :id"), {"id": connection_id})
+
+
+def ensure_project(session: Session, tenant_id: int, title: str, *, timezone: str) -> int:
+    """The project of that title, made when missing; returns its id.
+
+    Args:
+        session: inside a transaction.
+        tenant_id: whose.
+        title: unique within the tenant.
+        timezone: reporting time zone of a new project.
+    """
+    session.execute(
+        text(
+            """
+            INSERT INTO projects (tenant_id, title, timezone) VALUES (:tenant, :title, :timezone)
+            ON CONFLICT (tenant_id, title) DO NOTHING
+            """
+        ),
+        {"tenant": tenant_id, "title": title, "timezone": timezone},
+    )
+    return int(
+        session.execute(
+            text("SELECT id FROM projects WHERE tenant_id = :tenant AND title = :title"),
+            {"tenant": tenant_id, "title": title},
+        ).scalar_one()
+    )
+
+
+def ensure_repository(
+    session: Session, tenant_id: int, project_id: int, *, provider: str, external_id: str, title: str
+) -> int:
+    """The repository of that provider and id, made when missing; returns its id."""
+    return int(
+        session.execute(
+            text(
+                """
+                INSERT INTO repositories AS r (tenant_id, project_id, provider, external_id, title)
+                VALUES (:tenant, :project, :provider, :external_id, :title)
+                ON CONFLICT (tenant_id, provider, external_id) DO UPDATE SET provider = r.provider RETURNING id
+                """
+            ),
+            {
+                "tenant": tenant_id,
+                "project": project_id,
+                "provider": provider,
+                "external_id": external_id,
+                "title": title,
+            },
+        ).scalar_one()
+    )
+
+
+def add_scope(
+    session: Session,
+    connection_id: int,
+    *,
+    external_key: str,
+    project_id: int,
+    repository_id: int | None,
+    options: Mapping[str, Any],
+) -> int:
+    """Add a scope; returns its id.
+
+    Raises:
+        UsageError: the connection has it already.
+    """
+    scope_id = session.execute(
+        text(
+            """
+            INSERT INTO sync_scopes (connection_id, external_key, project_id, repository_id, options)
+            VALUES (:connection, :key, :project, :repository, CAST(:options AS jsonb))
+            ON CONFLICT (connection_id, external_key) DO NOTHING RETURNING id
+            """
+        ),
+        {
+            "connection": connection_id,
+            "key": external_key,
+            "project": project_id,
+            "repository": repository_id,
+            "options": json.dumps(dict(options)),
+        },
+    ).scalar_one_or_none()
+    if scope_id is None:
+        raise UsageError(f"The connection has the scope {external_key!r} already.")
+    return int(scope_id)
+
+
+def scope(session: Session, scope_id: int) -> Row[Any]:
+    """One scope.
+
+    Raises:
+        NotFoundError: there is none of that id.
+    """
+    row = session.execute(text("SELECT * FROM sync_scopes WHERE id = :id"), {"id": scope_id}).one_or_none()
+    if row is None:
+        raise NotFoundError(f"There is no scope {scope_id}.")
+    return row
+
+
+def scopes(
+    session: Session, *, connection: str | None = None, key: str | None = None, active_only: bool = False
+) -> list[Row[Any]]:
+    """Scopes with their connection and project, and how fresh each is.
+
+    Args:
+        session: inside a transaction.
+        connection: only of the connection of that name.
+        key: only with that external key.
+        active_only: leave out inactive scopes and scopes of paused connections.
+    """
+    return list(
+        session.execute(
+            text(
+                """
+                SELECT s.id, s.external_key, s.connection_id, c.name AS connection, c.kind,
+                       c.status AS connection_status,
+                       p.title AS project, s.project_id, s.repository_id, s.options, s.is_active, s.last_error,
+                       (SELECT min(w.complete_until) FROM watermarks w WHERE w.sync_scope_id = s.id) AS complete_until,
+                       (SELECT count(*) FROM sync_rejects r
+                        WHERE r.sync_scope_id = s.id AND r.resolved_at IS NULL) AS open_rejects
+                FROM sync_scopes s JOIN connections c ON c.id = s.connection_id JOIN projects p ON p.id = s.project_id
+                WHERE (CAST(:connection AS text) IS NULL OR c.name = :connection)
+                  AND (CAST(:key AS text) IS NULL OR s.external_key = :key)
+                  AND (NOT :active_only OR (s.is_active AND c.status = 'active'))
+                ORDER BY c.name, s.external_key
+                """
+            ),
+            {"connection": connection, "key": key, "active_only": active_only},
+        )
+    )
+
+
+def set_scope_error(session: Session, scope_id: int, error: str | None) -> None:
+    """Remember why the source hides a scope from us, or that it no longer does."""
+    session.execute(
+        text(
+            """
+            UPDATE sync_scopes SET last_error = :error, updated_at = now()
+            WHERE id = :id AND last_error IS DISTINCT FROM :error
+            """
+        ),
+        {"id": scope_id, "error": error},
+    )

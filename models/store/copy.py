@@ -1,0 +1,239 @@
+"""Set-based writing: rows go by COPY into a temporary table, and from there in one statement into their table.
+
+What belongs here: how any table is upserted or replaced. What does not: which table, and what a record means.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+from psycopg import sql
+from sqlalchemy import ARRAY, JSON, Column, LargeBinary, Table
+from sqlalchemy.orm import Session
+
+from models.store.session import driver
+
+COPY_CHUNK_BYTES = 1 << 20
+
+_SPECIAL = re.compile(r"[\\\t\n\r\x00]")
+_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\x00": ""}
+
+_encode_json = msgspec.json.Encoder().encode
+
+
+class Written(NamedTuple):
+    """How many rows a statement inserted, updated and deleted."""
+
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+
+    @property
+    def total(self) -> int:
+        """All rows that changed."""
+        return self.inserted + self.updated + self.deleted
+
+    def plus(self, other: Written) -> Written:
+        """The sum of two counts."""
+        return Written(self.inserted + other.inserted, self.updated + other.updated, self.deleted + other.deleted)
+
+
+def _text(value: str) -> str:
+    if _SPECIAL.search(value):
+        return _SPECIAL.sub(lambda match: _ESCAPES[match[0]], value)
+    return value
+
+
+def _time(value: datetime | date) -> str:
+    return value.isoformat()
+
+
+def _json(value: Any) -> str:
+    # PostgreSQL's jsonb refuses NUL, which JSON writes as an escape.
+    return _encode_json(value).decode().replace("\\u0000", "").replace("\\", "\\\\")
+
+
+def _bytes(value: bytes) -> str:
+    return "\\\\x" + value.hex()
+
+
+def _boolean(value: bool) -> str:
+    return "t" if value else "f"
+
+
+def _formatter(column: Column[Any]) -> Callable[[Any], str]:
+    """How a column's values are written in COPY's text format; NULL is handled by the caller."""
+    if isinstance(column.type, JSON | ARRAY):
+        return _json
+    if isinstance(column.type, LargeBinary):
+        return _bytes
+    python_type = column.type.python_type
+    if python_type is str:
+        return _text
+    if python_type in (datetime, date):
+        return _time
+    if python_type is bool:
+        return _boolean
+    return str
+
+
+def copy_rows(
+    session: Session, target: sql.Composable, columns: Sequence[Column[Any]], rows: Iterable[Sequence[Any]]
+) -> int:
+    """COPY rows into a table.
+
+    Args:
+        session: inside a transaction.
+        target: the table, as an identifier.
+        columns: in the order of each row's values.
+        rows: any iterable; it is streamed.
+
+    Returns:
+        How many rows were written.
+    """
+    formatters = [_formatter(column) for column in columns]
+    names = sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
+    count = 0
+    with (
+        driver(session).cursor() as cursor,
+        cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(target, names)) as copy,
+    ):
+        lines: list[str] = []
+        size = 0
+        for row in rows:
+            line = "\t".join(
+                ["\\N" if value is None else write(value) for write, value in zip(formatters, row, strict=True)]
+            )
+            lines.append(line)
+            size += len(line)
+            count += 1
+            if size > COPY_CHUNK_BYTES:
+                copy.write("\n".join(lines) + "\n")
+                lines.clear()
+                size = 0
+        if lines:
+            copy.write("\n".join(lines) + "\n")
+    return count
+
+
+class Landing:
+    """A temporary table with some columns of a table: where a batch lands before it is merged in.
+
+    It lives as long as the connection and is emptied at each commit, so the catalogue is not touched for every batch.
+    """
+
+    def __init__(self, session: Session, table: Table, columns: Sequence[str]) -> None:
+        """Make it, or reuse it emptied.
+
+        Args:
+            session: inside a transaction.
+            table: whose columns it takes.
+            columns: names, in the order of the rows to come.
+        """
+        self.session = session
+        self.table = table
+        self.columns = [table.c[name] for name in columns]
+        self.name = sql.Identifier(f"landing_{table.name}")
+        self.target = sql.Identifier(table.name)
+        with driver(session).cursor() as cursor:
+            # PostgreSQL says that a table exists already as a notice, which would fill the logs.
+            cursor.execute("SET LOCAL client_min_messages = warning")
+            cursor.execute(
+                sql.SQL(
+                    "CREATE TEMP TABLE IF NOT EXISTS {} ON COMMIT DELETE ROWS AS SELECT {} FROM {} WHERE false"
+                ).format(self.name, self._names(columns), self.target)
+            )
+            cursor.execute(sql.SQL("DELETE FROM {}").format(self.name))
+
+    @staticmethod
+    def _names(columns: Iterable[str], prefix: str | None = None) -> sql.Composed:
+        identifiers = (sql.Identifier(prefix, name) if prefix else sql.Identifier(name) for name in columns)
+        return sql.SQL(", ").join(identifiers)
+
+    def fill(self, rows: Iterable[Sequence[Any]]) -> int:
+        """COPY rows in; returns how many."""
+        return copy_rows(self.session, self.name, self.columns, rows)
+
+    def upsert(
+        self,
+        key: Sequence[str],
+        *,
+        newer: Sequence[str] = (),
+        keep: Sequence[str] = (),
+        key_filter: str = "",
+    ) -> Written:
+        """Merge the landed rows into the table by its natural key, in one statement.
+
+        A row is written where it is new, or where it is not older than the stored one and differs from it. Values
+        are written as they came, NULL included: a reopened issue must lose its resolution date.
+
+        Args:
+            key: the columns of the unique constraint.
+            newer: columns that order two copies of an object, the most telling first; a copy that is older than the
+                stored row is not written. None: the last copy wins.
+            keep: columns that do not count as a difference and are updated only along with one that does.
+            key_filter: the predicate of a partial unique index, in SQL.
+        """
+        names = [column.name for column in self.columns]
+        values = [name for name in names if name not in key]
+        compared = [name for name in values if name not in keep and name not in newer[1:]]
+        order = sql.SQL("").join(sql.SQL(", {} DESC").format(sql.Identifier(name)) for name in newer)
+        conditions: list[sql.Composable] = []
+        if newer:
+            conditions.append(
+                sql.SQL("({}) >= ({})").format(self._names(newer, "excluded"), self._names(newer, self.table.name))
+            )
+        if compared:
+            conditions.append(
+                sql.SQL("({}) IS DISTINCT FROM ({})").format(
+                    self._names(compared, self.table.name), self._names(compared, "excluded")
+                )
+            )
+        action: sql.Composable = sql.SQL("DO NOTHING")
+        if compared:
+            assignments = sql.SQL(", ").join(
+                sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in values
+            )
+            if "updated_at" in self.table.c and "updated_at" not in names:
+                assignments += sql.SQL(", updated_at = now()")
+            action = sql.SQL("DO UPDATE SET {} WHERE {}").format(assignments, sql.SQL(" AND ").join(conditions))
+        statement = sql.SQL(
+            "WITH written AS (INSERT INTO {target} ({names}) SELECT DISTINCT ON ({key}) {names} FROM {landing} "
+            "ORDER BY {key}{order} ON CONFLICT ({key}){key_filter} {action} RETURNING (xmax = 0) AS is_new) "
+            "SELECT count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM written"
+        ).format(
+            target=self.target,
+            names=self._names(names),
+            key=self._names(key),
+            landing=self.name,
+            order=order,
+            key_filter=sql.SQL(f" WHERE {key_filter}" if key_filter else ""),
+            action=action,
+        )
+        with driver(self.session).cursor() as cursor:
+            inserted, updated = cursor.execute(statement).fetchone() or (0, 0)
+        return Written(inserted=inserted, updated=updated)
+
+
+def upsert(
+    session: Session,
+    table: Table,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    key: Sequence[str],
+    *,
+    newer: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    key_filter: str = "",
+) -> Written:
+    """COPY rows and merge them by natural key; see `Landing.upsert`.
+
+    Transaction: the caller's.
+    """
+    landing = Landing(session, table, columns)
+    landing.fill(rows)
+    return landing.upsert(key, newer=newer, keep=keep, key_filter=key_filter)

@@ -1,0 +1,277 @@
+"""Issues, their changes, the bugs among them, fields and statuses: from records into tables.
+
+All functions take the session first and never commit. Older copies never overwrite newer ones, whatever the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Table, text
+from sqlalchemy.orm import Session
+
+from models.records import Account, Field, Issue, Status
+from models.store.copy import Landing, Written, upsert
+from models.store.identities import write_accounts
+from models.store.sync import Target
+from models.tables import METADATA
+
+ISSUES: Table = METADATA.tables["jira_table_history"]
+CHANGES: Table = METADATA.tables["jira_issue_changes"]
+FIELDS: Table = METADATA.tables["jira_fields"]
+STATUSES: Table = METADATA.tables["jira_statuses"]
+
+ISSUE_KEY = ("tenant_id", "connection_id", "issue_id")
+CHANGE_KEY = ("connection_id", "issue_id", "change_id", "item_index")
+# fmt: off
+ISSUE_COLUMNS = (
+    "tenant_id", "connection_id", "sync_scope_id", "project_id", "issue_id", "issuekey", "project", "issuetype",
+    "summary", "description", "components", "epic_link", "epic_name", "fix_versions", "priority", "severity_issue",
+    "comments_count", "subtasks", "parent", "labels", "linked_issues", "created", "due_date", "sprint", "sprint_id",
+    "sprint_state", "sprint_start_date", "sprint_end_date", "sprint_complete_date", "status_id", "status",
+    "status_category", "status_category_changed", "assignee", "assignee_id", "reporter", "reporter_id", "creator",
+    "creator_id", "story_points", "original_estimate", "time_spent", "updated", "resolution", "resolved", "synced_at",
+    "deleted_at",
+)
+CHANGE_COLUMNS = (
+    "tenant_id", "connection_id", "issue_id", "change_id", "item_index", "author_id", "author", "field", "field_name",
+    "from_value", "from_text", "to_value", "to_text", "changed_at",
+)
+BUG_COLUMNS = (
+    "project", "project_id", "summary", "status", "issue_type", "final_issue_type", "priority", "severity_issue",
+    "sprint", "status_category", "assignee_final", "assignee_id", "reporter", "reporter_id", "creator", "creator_id",
+    "labels", "is_open", "created_date", "updated_date", "resolved_date", "due_date", "description", "linked_issues",
+    "is_blocker", "deleted_at",
+)
+# fmt: on
+
+# The landed issues that the table now holds in this copy; one that lost against a newer copy is not among them.
+CURRENT = """
+    SELECT t.* FROM jira_table_history t JOIN landing_jira_table_history l USING (connection_id, issue_id)
+    WHERE (t.updated, t.synced_at) <= (l.updated, l.synced_at)
+"""
+
+# An issue that ever was a bug stays one in this table, closed, when it becomes something else.
+CURRENT_BUGS = f"""
+    SELECT i.*, lower(i.issuetype) = ANY(:bug_types) AS is_bug FROM ({CURRENT}) AS i
+    WHERE lower(i.issuetype) = ANY(:bug_types) OR EXISTS (
+        SELECT FROM jira_issue_changes c
+        WHERE c.connection_id = i.connection_id AND c.issue_id = i.issue_id AND c.field = 'issuetype'
+          AND (lower(c.from_text) = ANY(:bug_types) OR lower(c.to_text) = ANY(:bug_types)))
+"""
+
+DELETE_MISSING_CHANGES = text(
+    f"""
+    DELETE FROM jira_issue_changes c USING ({CURRENT}) AS i
+    WHERE c.connection_id = i.connection_id AND c.issue_id = i.issue_id AND NOT EXISTS (
+        SELECT FROM landing_jira_issue_changes l
+        WHERE l.issue_id = c.issue_id AND l.change_id = c.change_id AND l.item_index = c.item_index)
+    """
+)
+
+# A moved issue keeps its row under its new key.
+RENAME_BUGS = text(
+    f"""
+    UPDATE bug_budget b SET jira_key = i.issuekey, updated_at = now() FROM ({CURRENT}) AS i
+    WHERE b.connection_id = i.connection_id AND b.issue_id = i.issue_id AND b.jira_key <> i.issuekey
+    """
+)
+
+UPSERT_BUGS = text(
+    f"""
+    WITH severities AS (
+        SELECT DISTINCT ON (source_name) source_name, severity FROM severity_mappings
+        WHERE tenant_id = :tenant_id OR tenant_id IS NULL ORDER BY source_name, tenant_id NULLS LAST
+    ), written AS (
+        INSERT INTO bug_budget AS b
+            (tenant_id, connection_id, issue_id, jira_key, last_synced_at, {", ".join(BUG_COLUMNS)})
+        SELECT i.tenant_id, i.connection_id, i.issue_id, i.issuekey, i.synced_at,
+            i.project, i.project_id, i.summary, i.status, i.issuetype, i.issuetype, i.priority,
+            COALESCE(s.severity, p.severity, 'medium'), i.sprint, i.status_category, i.assignee, i.assignee_id,
+            i.reporter, i.reporter_id, i.creator, i.creator_id, i.labels,
+            i.is_bug AND i.status_category IS DISTINCT FROM 'done' AND i.deleted_at IS NULL,
+            i.created, i.updated, i.resolved, i.due_date, i.description, i.linked_issues,
+            COALESCE(lower(COALESCE(i.severity_issue, i.priority)) = 'blocker', false), i.deleted_at
+        FROM ({CURRENT_BUGS}) AS i
+        LEFT JOIN severities s ON s.source_name = lower(i.severity_issue)
+        LEFT JOIN severities p ON p.source_name = lower(i.priority)
+        ORDER BY i.tenant_id, i.issuekey
+        ON CONFLICT (tenant_id, jira_key) DO UPDATE SET
+            {", ".join(f"{name} = excluded.{name}" for name in BUG_COLUMNS)},
+            last_synced_at = excluded.last_synced_at, updated_at = now()
+        WHERE ({", ".join(f"b.{name}" for name in BUG_COLUMNS)})
+            IS DISTINCT FROM ({", ".join(f"excluded.{name}" for name in BUG_COLUMNS)})
+        RETURNING 1
+    )
+    SELECT count(*) FROM written
+    """
+)
+
+UPSERT_BUG_METADATA = text(
+    f"""
+    INSERT INTO bug_budget_metadata AS m (bug_budget_id, epic_hierarchy, assignee_details, date_fields,
+        classification_fields, story_points_data, version_fields)
+    SELECT b.id,
+        jsonb_build_object('epic_link', i.epic_link, 'epic_name', i.epic_name, 'parent', i.parent),
+        jsonb_build_object('assignee', i.assignee, 'assignee_id', i.assignee_id),
+        jsonb_build_object('created', i.created, 'updated', i.updated, 'resolved', i.resolved, 'due', i.due_date),
+        jsonb_build_object('labels', i.labels, 'components', i.components, 'severity', i.severity_issue,
+                           'resolution', i.resolution),
+        jsonb_build_object('story_points', i.story_points),
+        jsonb_build_object('fix_versions', i.fix_versions)
+    FROM ({CURRENT_BUGS}) AS i JOIN bug_budget b ON b.connection_id = i.connection_id AND b.issue_id = i.issue_id
+    ON CONFLICT (bug_budget_id) DO UPDATE SET
+        epic_hierarchy = excluded.epic_hierarchy, assignee_details = excluded.assignee_details,
+        date_fields = excluded.date_fields, classification_fields = excluded.classification_fields,
+        story_points_data = excluded.story_points_data, version_fields = excluded.version_fields
+    WHERE (m.epic_hierarchy, m.assignee_details, m.date_fields, m.classification_fields, m.story_points_data,
+           m.version_fields)
+        IS DISTINCT FROM (excluded.epic_hierarchy, excluded.assignee_details, excluded.date_fields,
+                          excluded.classification_fields, excluded.story_points_data, excluded.version_fields)
+    """
+)
+
+BUG_CHANGES = f"""
+    SELECT b.tenant_id, b.id AS bug_budget_id, c.change_id, c.item_index, c.field_name AS field,
+        COALESCE(c.from_text, c.from_value) AS old_value, COALESCE(c.to_text, c.to_value) AS new_value,
+        c.author AS changed_by, c.changed_at
+    FROM ({CURRENT_BUGS}) AS i
+    JOIN bug_budget b ON b.connection_id = i.connection_id AND b.issue_id = i.issue_id
+    JOIN jira_issue_changes c ON c.connection_id = i.connection_id AND c.issue_id = i.issue_id
+"""
+
+DELETE_MISSING_BUG_HISTORY = text(
+    f"""
+    DELETE FROM bug_history h
+    USING bug_budget b JOIN ({CURRENT}) AS i ON b.connection_id = i.connection_id AND b.issue_id = i.issue_id
+    WHERE h.bug_budget_id = b.id AND NOT EXISTS (
+        SELECT FROM jira_issue_changes c
+        WHERE c.connection_id = b.connection_id AND c.issue_id = b.issue_id
+          AND c.change_id = h.change_id AND c.item_index = h.item_index)
+    """
+)
+
+INSERT_BUG_HISTORY = text(
+    f"""
+    INSERT INTO bug_history (tenant_id, bug_budget_id, change_id, item_index, field, old_value, new_value, changed_by,
+                             changed_at)
+    {BUG_CHANGES} ON CONFLICT DO NOTHING
+    """
+)
+
+
+def _person(account: Account | None) -> tuple[str | None, str | None]:
+    if account is None:
+        return None, None
+    return account.display_name or account.username, account.external_id
+
+
+def _issue_rows(
+    target: Target, issues: Sequence[Issue], projects: dict[str, int], fetched_at: datetime
+) -> Iterator[Sequence[Any]]:
+    for issue in issues:
+        yield (
+            target.tenant_id, target.connection_id, target.sync_scope_id, projects.get(issue.project_key),
+            issue.issue_id, issue.key, issue.project_key, issue.issue_type, issue.summary, issue.description,
+            issue.components, issue.epic_key, issue.epic_name, issue.fix_versions, issue.priority, issue.severity,
+            issue.comments_count, issue.subtasks, issue.parent_key, issue.labels, issue.linked_issues,
+            issue.created_at, issue.due_on, issue.sprint, issue.sprint_id, issue.sprint_state, issue.sprint_start_at,
+            issue.sprint_end_at, issue.sprint_complete_at, issue.status_id, issue.status, issue.status_category,
+            issue.status_category_changed_at, *_person(issue.assignee), *_person(issue.reporter),
+            *_person(issue.creator), issue.story_points, issue.original_estimate_seconds, issue.time_spent_seconds,
+            issue.updated_at, issue.resolution, issue.resolved_at, fetched_at, None,
+        )  # fmt: skip
+
+
+def _change_rows(target: Target, issues: Sequence[Issue]) -> Iterator[Sequence[Any]]:
+    tenant_id, connection_id = target.tenant_id, target.connection_id
+    for issue in issues:
+        for change in issue.changes:
+            yield (
+                tenant_id, connection_id, issue.issue_id, change.change_id, change.item_index, change.author_id,
+                change.author_name, change.field, change.field_name, change.from_value, change.from_text,
+                change.to_value, change.to_text, change.changed_at,
+            )  # fmt: skip
+
+
+def _accounts(issues: Iterable[Issue]) -> Iterator[Account | None]:
+    for issue in issues:
+        yield issue.assignee
+        yield issue.reporter
+        yield issue.creator
+
+
+def write_issues(session: Session, target: Target, issues: Sequence[Issue], *, fetched_at: datetime) -> Written:
+    """Write issues with their whole history, and what follows from them for bugs.
+
+    Transaction: the caller's; all of it or nothing.
+
+    Args:
+        session: inside a transaction.
+        target: the scope that they were fetched for.
+        issues: complete, each with its whole changelog; a set of changes replaces the stored one.
+        fetched_at: when, so that of two copies with one update time the later fetched wins.
+
+    Returns:
+        Rows of the mirror and of its changes.
+    """
+    if not issues:
+        return Written()
+    projects = target.projects_by_key(session)
+    write_accounts(session, target, _accounts(issues))
+    landed_issues = Landing(session, ISSUES, ISSUE_COLUMNS)
+    landed_issues.fill(_issue_rows(target, issues, projects, fetched_at))
+    written = landed_issues.upsert(ISSUE_KEY, newer=("updated", "synced_at"))
+    landed_changes = Landing(session, CHANGES, CHANGE_COLUMNS)
+    landed_changes.fill(_change_rows(target, issues))
+    deleted = session.execute(DELETE_MISSING_CHANGES).rowcount  # type: ignore[attr-defined]  # a DELETE has a row count
+    written = written.plus(landed_changes.upsert(CHANGE_KEY)).plus(Written(deleted=deleted))
+    parameters = {"bug_types": list(target.bug_types), "tenant_id": target.tenant_id}
+    session.execute(RENAME_BUGS)
+    session.execute(UPSERT_BUGS, parameters)
+    session.execute(UPSERT_BUG_METADATA, parameters)
+    session.execute(DELETE_MISSING_BUG_HISTORY)
+    session.execute(INSERT_BUG_HISTORY, parameters)
+    return written
+
+
+def write_fields(session: Session, target: Target, fields: Sequence[Field]) -> Written:
+    """Write what the instance's fields are and mean.
+
+    Transaction: the caller's.
+    """
+    if not fields:
+        return Written()
+    columns = ("tenant_id", "connection_id", "field_id", "name", "field_type", "is_custom", "role")
+    rows = (
+        (target.tenant_id, target.connection_id, each.field_id, each.name, each.field_type, each.is_custom, each.role)
+        for each in fields
+    )
+    return upsert(session, FIELDS, columns, rows, ("connection_id", "field_id"))
+
+
+def write_statuses(session: Session, target: Target, statuses: Sequence[Status]) -> Written:
+    """Write the instance's statuses with their categories.
+
+    Transaction: the caller's.
+    """
+    if not statuses:
+        return Written()
+    columns = ("tenant_id", "connection_id", "status_id", "name", "category")
+    rows = ((target.tenant_id, target.connection_id, each.status_id, each.name, each.category) for each in statuses)
+    return upsert(session, STATUSES, columns, rows, ("connection_id", "status_id"))
+
+
+def field_ids_by_role(session: Session, connection_id: int) -> dict[str, str]:
+    """Which custom field has which role at an instance, as parsing needs it.
+
+    Returns:
+        Role to field id; empty before the fields were read.
+    """
+    rows = session.execute(
+        text("SELECT role, field_id FROM jira_fields WHERE connection_id = :id AND role IS NOT NULL AND is_active"),
+        {"id": connection_id},
+    )
+    return dict(rows.tuples())

@@ -1,0 +1,35 @@
+"""From a batch of records of any kind into its tables: what every promote ends in."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from models.records import Batch
+from models.store.copy import Written
+from models.store.gitlab import write_events, write_merge_requests
+from models.store.identities import write_accounts
+from models.store.jira import write_fields, write_issues, write_statuses
+from models.store.sync import Target
+
+
+def write(session: Session, target: Target, batch: Batch, *, fetched_at: datetime) -> Written:
+    """Write a batch. Twice, or in another order than another batch, it changes nothing.
+
+    Transaction: the caller's; all of it or nothing.
+
+    Args:
+        session: inside a transaction.
+        target: the scope that it was fetched for.
+        batch: records of any kinds.
+        fetched_at: when.
+    """
+    return (
+        write_accounts(session, target, batch.accounts)
+        .plus(write_fields(session, target, batch.fields))
+        .plus(write_statuses(session, target, batch.statuses))
+        .plus(write_issues(session, target, batch.issues, fetched_at=fetched_at))
+        .plus(write_merge_requests(session, target, batch.merge_requests, fetched_at=fetched_at))
+        .plus(write_events(session, target, batch.events))
+    )

@@ -1,0 +1,170 @@
+"""Steps that several tasks take: opening a source, promoting what was fetched, ending a stream.
+
+No task is declared here, and no task module imports another; what two of them share stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import psycopg
+import structlog
+from sqlalchemy import Row
+from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.orm import Session
+
+from connectors import registry
+from connectors.base import ConnectionSpec, Connector, ConnectorKind, Item, OpenGate, ParseContext, ScopeSpec
+from models.errors import AccessDeniedError, BadRecordError, ForbiddenResourceError, GoneError, UsageError
+from models.records import Batch
+from models.store import connections, jira, records, sync
+from models.store.copy import Written
+from models.store.session import Database
+from workers import runtime, secrets
+from workers.settings import Settings
+
+logger = structlog.get_logger("plumbline.sync")
+
+BAD_ROW = (DataError, IntegrityError, psycopg.DataError, psycopg.IntegrityError)
+"""What the database raises for a value that does not fit."""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A scope, where its records go, and how its payloads are read."""
+
+    kind: ConnectorKind
+    connection: ConnectionSpec
+    scope: ScopeSpec
+    target: sync.Target
+    context: ParseContext
+
+
+def load_source(database: Database, settings: Settings, scope_id: int) -> Source:
+    """Read what is known of a scope, secrets decrypted.
+
+    Raises:
+        UsageError: its connection is paused or denied.
+        NotFoundError: there is no such scope.
+    """
+    with database.transaction() as session:
+        target = sync.target(session, scope_id)
+        connection = connections.connection(session, target.connection_id)
+        scope = connections.scope(session, scope_id)
+        field_ids = jira.field_ids_by_role(session, target.connection_id)
+    options = {**connection.options, **scope.options}
+    return Source(
+        kind=registry.kind(connection.kind),
+        connection=connection_spec(settings, connection),
+        scope=ScopeSpec(id=scope_id, external_key=scope.external_key, options=scope.options),
+        target=target,
+        context=ParseContext(options=options, field_ids=field_ids),
+    )
+
+
+def connection_spec(settings: Settings, connection: Row[Any]) -> ConnectionSpec:
+    """A connection's row with its secrets decrypted.
+
+    Raises:
+        UsageError: it is paused or denied.
+    """
+    if connection.status != "active":
+        raise UsageError(
+            f"The connection {connection.name!r} is {connection.status}"
+            + (f" ({connection.last_error})" if connection.last_error else "")
+            + f"; `plumbline connection resume {connection.name}` starts it again."
+        )
+    return ConnectionSpec(
+        id=connection.id,
+        kind=connection.kind,
+        name=connection.name,
+        base_url=connection.base_url,
+        auth=secrets.decrypt(settings, connection.auth),
+        options=connection.options,
+    )
+
+
+@contextmanager
+def opened(database: Database, source: Source) -> Iterator[Connector]:
+    """Connect to a source; what it answers about our access is remembered on its rows.
+
+    Raises:
+        SourceError: see `Connector`; each carries its verdict.
+    """
+    gate = runtime.current().gate or OpenGate()
+    try:
+        connector = source.kind.connect(source.connection, gate)
+        try:
+            yield connector
+        finally:
+            connector.close()
+    except AccessDeniedError as error:
+        with database.transaction() as session:
+            connections.set_connection_status(session, source.connection.id, "denied", error.message)
+        raise
+    except (GoneError, ForbiddenResourceError) as error:
+        with database.transaction() as session:
+            connections.set_scope_error(session, source.scope.id, error.message)
+        raise
+
+
+def promote(
+    session: Session,
+    source: Source,
+    stream: str,
+    items: Sequence[Item],
+    *,
+    fetched_at: datetime,
+    failures: Sequence[tuple[str, str, bytes]] = (),
+) -> Written:
+    """Turn payloads into rows; what cannot be understood or stored is set aside, and the rest goes on.
+
+    Transaction: the caller's.
+
+    Args:
+        session: inside a transaction.
+        source: whose payloads these are.
+        stream: of which stream.
+        items: external ids and payloads.
+        fetched_at: when they were fetched.
+        failures: what the connector could not fetch or decode.
+    """
+    batches: dict[str, Batch] = {}
+    rejects = list(failures)
+    for item in items:
+        try:
+            batches[item.external_id] = source.kind.parse(stream, item.payload, source.context)
+        except BadRecordError as error:
+            rejects.append((item.external_id, error.message, item.payload))
+    try:
+        with session.begin_nested():
+            written = records.write(session, source.target, Batch.merge(list(batches.values())), fetched_at=fetched_at)
+    except BAD_ROW:
+        written, refused = _promote_one_by_one(session, source, items, batches, fetched_at)
+        rejects.extend(refused)
+    rejected = {external_id for external_id, _, _ in rejects}
+    sync.reject(session, source.scope.id, stream, rejects)
+    sync.resolve_rejects(session, source.scope.id, stream, [each for each in batches if each not in rejected])
+    return written
+
+
+def _promote_one_by_one(
+    session: Session, source: Source, items: Sequence[Item], batches: dict[str, Batch], fetched_at: datetime
+) -> tuple[Written, list[tuple[str, str, bytes]]]:
+    """Find out which records of a page the database refuses. Slow, and only for pages that hold one."""
+    written = Written()
+    refused: list[tuple[str, str, bytes]] = []
+    for item in items:
+        batch = batches.get(item.external_id)
+        if batch is None:
+            continue
+        try:
+            with session.begin_nested():
+                written = written.plus(records.write(session, source.target, batch, fetched_at=fetched_at))
+        except BAD_ROW as error:
+            cause = getattr(error, "orig", None) or error
+            refused.append((item.external_id, f"The database refuses it: {cause}", item.payload))
+    return written, refused

@@ -1,0 +1,107 @@
+"""Fixtures that all tests share: a real PostgreSQL and a real broker, one of each for a test process."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy.engine import make_url
+
+from models.store.session import Database, migrate
+from workers.embedded import EmbeddedServers
+from workers.settings import Settings, load_settings
+
+ROOT = Path(__file__).parents[1]
+SAMPLES = ROOT.parent / "shared" / "samples"
+
+# No test may depend on what the developer's shell happens to say.
+for name in [name for name in os.environ if name.startswith("PLUMBLINE_")]:
+    del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """Real payloads by other people's systems, where they are beside the project."""
+    if not SAMPLES.is_dir():
+        pytest.skip("the folder ../shared/samples with real payloads is not here")
+    return SAMPLES
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[EmbeddedServers]:
+    """The embedded servers of this test process, in a home of their own."""
+    home = Path(tempfile.mkdtemp(prefix="pl-test-"))
+    running = EmbeddedServers(home)
+    try:
+        yield running
+    finally:
+        running.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template_url(servers: EmbeddedServers) -> str:
+    """A migrated, empty database that others are cloned from."""
+    url = servers.start_postgresql()
+    database = Database(url)
+    migrate(database)
+    database.close()
+    return url
+
+
+_numbers = itertools.count(1)
+
+
+def database_url(url: str, name: str) -> str:
+    """The URL of another database of the same server."""
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def database(template_url: str) -> Iterator[Database]:
+    """A migrated database of the test's own."""
+    name = f"test_{next(_numbers)}"
+    template = make_url(template_url).database
+    admin_url = database_url(template_url, "postgres")
+    with psycopg.connect(admin_url, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template or ""))
+        )
+    made = Database(database_url(template_url, name))
+    try:
+        yield made
+    finally:
+        made.close()
+        with psycopg.connect(admin_url, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def empty_database_url(template_url: str) -> Iterator[str]:
+    """A database of the test's own without any table."""
+    name = f"empty_{next(_numbers)}"
+    admin_url = database_url(template_url, "postgres")
+    with psycopg.connect(admin_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    yield database_url(template_url, name)
+    with psycopg.connect(admin_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A PLUMBLINE_HOME of the test's own."""
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    """Default settings in a home of the test's own."""
+    return load_settings({"PLUMBLINE_HOME": str(home)})

@@ -1,0 +1,21 @@
+"""The Celery application: `celery -A workers.app worker|beat|flower`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging
+
+from workers import runtime
+from workers.logs import configure_logging
+
+app = Celery("plumbline")
+app.config_from_object("celeryconfig")
+app.set_default()
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]  # celery ships no types
+def _configure_logging(**_kwargs: Any) -> None:
+    """Our formatter instead of Celery's, for its records and ours."""
+    configure_logging(runtime.current().settings)
