@@ -91,6 +91,7 @@ def upgrade() -> None:
         sa.Column("execution_duration", sa.Numeric(precision=14, scale=3), nullable=True, comment="Seconds"),
         sa.Column("created_by_id", sa.BigInteger(), nullable=True),
         sa.Column("created_by_name", sa.Text(), nullable=True),
+        sa.Column("definition_version", sa.Integer(), nullable=False),
         sa.Column("last_updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_test_runs_view")),
         comment="Test runs as the platform lists them, one row each, ready to read.",
@@ -238,7 +239,7 @@ def upgrade() -> None:
         "bug_analytics_daily",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("tenant_id", sa.BigInteger(), nullable=False),
-        sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("project", sa.Text(), nullable=False, comment="Title of the project"),
         sa.Column("project_id", sa.BigInteger(), nullable=False),
         sa.Column("date", sa.Date(), nullable=False),
         sa.Column("bugs_created", sa.Integer(), nullable=False),
@@ -262,7 +263,15 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_bug_analytics_daily_tenant_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_bug_analytics_daily")),
         sa.UniqueConstraint("project_id", "date", name=op.f("uq_bug_analytics_daily_project_id_date")),
-        sa.UniqueConstraint("tenant_id", "project", "date", name=op.f("uq_bug_analytics_daily_tenant_id_project_date")),
+        # Deferrable, so that it is checked at a statement's end: titles change hands in one.
+        sa.UniqueConstraint(
+            "tenant_id",
+            "project",
+            "date",
+            name=op.f("uq_bug_analytics_daily_tenant_id_project_date"),
+            deferrable=True,
+            initially="IMMEDIATE",
+        ),
         comment="Bugs created, resolved, reopened and open on each day, folded from every issue's events.",
     )
     op.create_table(
@@ -403,6 +412,8 @@ def upgrade() -> None:
         sa.Column("reviewed", sa.Integer(), nullable=False),
         sa.Column("approved", sa.Integer(), nullable=False),
         sa.Column("merged", sa.Integer(), nullable=False),
+        sa.Column("definition_version", sa.Integer(), nullable=False),
+        sa.Column("last_updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["connection_id"], ["connections.id"], name=op.f("fk_gitlab_mr_contributors_connection_id")
         ),
@@ -469,6 +480,13 @@ def upgrade() -> None:
             "connection_id", "issue_id", "change_id", "item_index", name=op.f("pk_jira_issue_changes")
         ),
         comment="Every item of every issue's changelog; the events that bugs and times are folded from.",
+    )
+    op.create_index(
+        "ix_jira_issue_changes_moves",
+        "jira_issue_changes",
+        ["connection_id", "field", "issue_id"],
+        unique=False,
+        postgresql_where=sa.text("field IN ('issuekey', 'key', 'issuetype')"),
     )
     op.create_table(
         "jira_statuses",
@@ -574,6 +592,8 @@ def upgrade() -> None:
         sa.Column("mr_approved", sa.Integer(), nullable=False),
         sa.Column("repo_pushes", sa.Integer(), nullable=False),
         sa.Column("total_events", sa.Integer(), nullable=False),
+        sa.Column("definition_version", sa.Integer(), nullable=False),
+        sa.Column("last_updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_monthly_contributions_project_id")),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_monthly_contributions_tenant_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_monthly_contributions")),
@@ -619,20 +639,22 @@ def upgrade() -> None:
         sa.Column("project_id", sa.BigInteger(), nullable=False),
         sa.Column("date", sa.Date(), nullable=False),
         sa.Column("total_runs", sa.Integer(), nullable=False),
-        sa.Column("passed_runs", sa.Integer(), nullable=False, comment="Runs with a decided result and none failed"),
+        sa.Column(
+            "passed_runs", sa.Integer(), nullable=False, comment="Runs with a passed result, none failed or blocked"
+        ),
         sa.Column("failed_runs", sa.Integer(), nullable=False, comment="Runs with a failed result"),
         sa.Column("skipped_runs", sa.Integer(), nullable=False, comment="Runs in which everything was skipped"),
         sa.Column("blocked_runs", sa.Integer(), nullable=False, comment="Runs with a blocked result and none failed"),
-        sa.Column("automated_count", sa.Integer(), nullable=False),
-        sa.Column("manual_count", sa.Integer(), nullable=False),
+        sa.Column("automated_count", sa.Integer(), nullable=False, comment="Distinct automated cases with a result"),
+        sa.Column("manual_count", sa.Integer(), nullable=False, comment="Distinct manual cases with a result"),
         sa.Column(
             "avg_execution_time",
             sa.Numeric(precision=10, scale=2),
             nullable=True,
             comment="Seconds a run; NULL is unknown",
         ),
-        sa.Column("total_test_cases", sa.Integer(), nullable=False),
-        sa.Column("results_count", sa.Integer(), nullable=False),
+        sa.Column("total_test_cases", sa.Integer(), nullable=False, comment="Distinct cases with a result"),
+        sa.Column("results_count", sa.Integer(), nullable=False, comment="Valid results, one a case and run"),
         sa.Column("passed_results", sa.Integer(), nullable=False),
         sa.Column("failed_results", sa.Integer(), nullable=False),
         sa.Column(
@@ -641,7 +663,12 @@ def upgrade() -> None:
             nullable=True,
             comment="passed / (passed + failed); NULL is no data",
         ),
-        sa.Column("first_attempt_pass_rate", sa.Numeric(precision=7, scale=4), nullable=True),
+        sa.Column(
+            "first_attempt_pass_rate",
+            sa.Numeric(precision=7, scale=4),
+            nullable=True,
+            comment="Passed at the first attempt / decided, by test and parameters",
+        ),
         sa.Column(
             "flaky_rate",
             sa.Numeric(precision=7, scale=4),
@@ -768,12 +795,25 @@ def upgrade() -> None:
         ),
         sa.Column("reopen_count", sa.Integer(), nullable=False),
         sa.Column("definition_version", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["bug_budget_id"], ["bug_budget.id"], name=op.f("fk_jira_lead_times_bug_budget_id")),
+        sa.Column("last_updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["bug_budget_id"],
+            ["bug_budget.id"],
+            name=op.f("fk_jira_lead_times_bug_budget_id"),
+            ondelete="SET NULL",
+        ),
         sa.ForeignKeyConstraint(["connection_id"], ["connections.id"], name=op.f("fk_jira_lead_times_connection_id")),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_jira_lead_times_project_id")),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_jira_lead_times_tenant_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jira_lead_times")),
-        sa.UniqueConstraint("tenant_id", "issue_key", name=op.f("uq_jira_lead_times_tenant_id_issue_key")),
+        # Deferrable, so that it is checked at a statement's end: keys change hands in one.
+        sa.UniqueConstraint(
+            "tenant_id",
+            "issue_key",
+            name=op.f("uq_jira_lead_times_tenant_id_issue_key"),
+            deferrable=True,
+            initially="IMMEDIATE",
+        ),
         comment="Lead and cycle time, time in each status and reopens of every issue, from its changelog.",
     )
     op.create_index(op.f("ix_jira_lead_times_bug_budget_id"), "jira_lead_times", ["bug_budget_id"], unique=False)
@@ -1402,6 +1442,11 @@ def downgrade() -> None:
     op.drop_table("job_runs")
     op.drop_index(op.f("ix_jira_statuses_tenant_id"), table_name="jira_statuses")
     op.drop_table("jira_statuses")
+    op.drop_index(
+        "ix_jira_issue_changes_moves",
+        table_name="jira_issue_changes",
+        postgresql_where=sa.text("field IN ('issuekey', 'key', 'issuetype')"),
+    )
     op.drop_table("jira_issue_changes")
     op.drop_index(op.f("ix_jira_fields_tenant_id"), table_name="jira_fields")
     op.drop_table("jira_fields")

@@ -127,6 +127,8 @@ class MergeRequestContributor(Base):
     reviewed: Mapped[int]
     approved: Mapped[int]
     merged: Mapped[int]
+    definition_version: Mapped[int]
+    last_updated_at: Mapped[datetime]
 
 
 class ProjectEvent(Base):
@@ -178,3 +180,5 @@ class MonthlyContribution(Base):
     mr_approved: Mapped[int]
     repo_pushes: Mapped[int]
     total_events: Mapped[int]
+    definition_version: Mapped[int]
+    last_updated_at: Mapped[datetime]

@@ -6,7 +6,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import BigInteger, Enum, Index, Numeric, UniqueConstraint, text
+from sqlalchemy import BigInteger, Enum, ForeignKey, Index, Numeric, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.tables.base import Base, BigInt, Hours, Id, Tenant, Times, reference
@@ -103,6 +103,14 @@ class JiraIssueChange(Base):
 
     __tablename__ = "jira_issue_changes"
     __table_args__ = (
+        # Moves and type changes are rare, and each summary of bugs asks which issues had one.
+        Index(
+            "ix_jira_issue_changes_moves",
+            "connection_id",
+            "field",
+            "issue_id",
+            postgresql_where=text("field IN ('issuekey', 'key', 'issuetype')"),
+        ),
         {"comment": "Every item of every issue's changelog; the events that bugs and times are folded from."},
     )
 
@@ -265,7 +273,8 @@ class JiraLeadTime(Base):
 
     __tablename__ = "jira_lead_times"
     __table_args__ = (
-        UniqueConstraint("tenant_id", "issue_key"),
+        # Checked at the end of a statement: issues whose keys change hands are replaced in one.
+        UniqueConstraint("tenant_id", "issue_key", deferrable=True, initially="IMMEDIATE"),
         Index("ix_jira_lead_times_issue", "connection_id", "issue_id", unique=True),
         {"comment": "Lead and cycle time, time in each status and reopens of every issue, from its changelog."},
     )
@@ -277,7 +286,10 @@ class JiraLeadTime(Base):
     project_key: Mapped[str]
     project_id: Mapped[int | None] = reference("projects.id")
     issue_key: Mapped[str]
-    bug_budget_id: Mapped[int | None] = reference("bug_budget.id")
+    # What is computed must never keep what it was computed from from being deleted.
+    bug_budget_id: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey("bug_budget.id", ondelete="SET NULL"), index=True
+    )
     issue_type: Mapped[str]
     status: Mapped[str]
     issue_created_at: Mapped[datetime]
@@ -290,3 +302,4 @@ class JiraLeadTime(Base):
     time_in_status: Mapped[dict[str, Any]] = mapped_column(comment="Hours by status name, up to the last change")
     reopen_count: Mapped[int]
     definition_version: Mapped[int]
+    last_updated_at: Mapped[datetime]

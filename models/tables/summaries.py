@@ -24,21 +24,23 @@ class TestExecutionSummary(Base):
     project_id: Mapped[int] = reference("projects.id", index=False)
     date: Mapped[date]
     total_runs: Mapped[int]
-    passed_runs: Mapped[int] = mapped_column(comment="Runs with a decided result and none failed")
+    passed_runs: Mapped[int] = mapped_column(comment="Runs with a passed result, none failed or blocked")
     failed_runs: Mapped[int] = mapped_column(comment="Runs with a failed result")
     skipped_runs: Mapped[int] = mapped_column(comment="Runs in which everything was skipped")
     blocked_runs: Mapped[int] = mapped_column(comment="Runs with a blocked result and none failed")
-    automated_count: Mapped[int]
-    manual_count: Mapped[int]
+    automated_count: Mapped[int] = mapped_column(comment="Distinct automated cases with a result")
+    manual_count: Mapped[int] = mapped_column(comment="Distinct manual cases with a result")
     avg_execution_time: Mapped[Decimal | None] = mapped_column(Numeric(10, 2), comment="Seconds a run; NULL is unknown")
-    total_test_cases: Mapped[int]
-    results_count: Mapped[int]
+    total_test_cases: Mapped[int] = mapped_column(comment="Distinct cases with a result")
+    results_count: Mapped[int] = mapped_column(comment="Valid results, one a case and run")
     passed_results: Mapped[int]
     failed_results: Mapped[int]
     pass_rate: Mapped[Decimal | None] = mapped_column(
         Numeric(7, 4), comment="passed / (passed + failed); NULL is no data"
     )
-    first_attempt_pass_rate: Mapped[Decimal | None] = mapped_column(Numeric(7, 4))
+    first_attempt_pass_rate: Mapped[Decimal | None] = mapped_column(
+        Numeric(7, 4), comment="Passed at the first attempt / decided, by test and parameters"
+    )
     flaky_rate: Mapped[Decimal | None] = mapped_column(Numeric(7, 4), comment="Passed after a failed attempt / decided")
     definition_version: Mapped[int]
     last_updated_at: Mapped[datetime]
@@ -50,13 +52,14 @@ class BugAnalyticsDaily(Base):
     __tablename__ = "bug_analytics_daily"
     __table_args__ = (
         UniqueConstraint("project_id", "date"),
-        UniqueConstraint("tenant_id", "project", "date"),
+        # Checked at the end of a statement: projects whose titles change hands are replaced in one.
+        UniqueConstraint("tenant_id", "project", "date", deferrable=True, initially="IMMEDIATE"),
         {"comment": "Bugs created, resolved, reopened and open on each day, folded from every issue's events."},
     )
 
     id: Mapped[Id]
     tenant_id: Mapped[int] = reference("tenants.id", index=False)
-    project: Mapped[str]
+    project: Mapped[str] = mapped_column(comment="Title of the project")
     project_id: Mapped[int] = reference("projects.id", index=False)
     date: Mapped[date]
     bugs_created: Mapped[int]
@@ -98,4 +101,5 @@ class TestRunView(Base):
     execution_duration: Mapped[Decimal | None] = mapped_column(Numeric(14, 3), comment="Seconds")
     created_by_id: Mapped[int | None] = mapped_column(BigInteger)
     created_by_name: Mapped[str | None]
+    definition_version: Mapped[int]
     last_updated_at: Mapped[datetime]
