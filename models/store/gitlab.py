@@ -24,6 +24,7 @@ EVENTS: Table = METADATA.tables["gitlab_events"]
 
 MERGE_REQUEST_KEY = ("tenant_id", "connection_id", "external_project_id", "mr_id")
 ACTIVITY_KEY = ("connection_id", "external_project_id", "mr_id", "external_id")
+EVENT_KEY = ("connection_id", "external_id")
 # fmt: off
 MERGE_REQUEST_COLUMNS = (
     "tenant_id", "connection_id", "sync_scope_id", "project_id", "repository_id", "project_name",
@@ -68,9 +69,10 @@ DROP_STALE_ACTIVITIES = text(
 )
 
 
-def _merge_request_rows(
+def merge_request_rows(
     target: Target, merge_requests: Sequence[MergeRequest], fetched_at: datetime
 ) -> Iterator[Sequence[Any]]:
+    """One row a merge request, in the order of `MERGE_REQUEST_COLUMNS`."""
     for each in merge_requests:
         yield (
             target.tenant_id, target.connection_id, target.sync_scope_id, target.project_id, target.repository_id,
@@ -85,7 +87,8 @@ def _merge_request_rows(
         )  # fmt: skip
 
 
-def _activity_rows(target: Target, merge_requests: Sequence[MergeRequest]) -> Iterator[Sequence[Any]]:
+def activity_rows(target: Target, merge_requests: Sequence[MergeRequest]) -> Iterator[Sequence[Any]]:
+    """One row a thing that somebody did to them, in the order of `ACTIVITY_COLUMNS`."""
     for each in merge_requests:
         for activity in each.activities:
             yield (
@@ -116,13 +119,24 @@ def write_merge_requests(
         return Written()
     write_accounts(session, target, (account for each in merge_requests for account in each.accounts))
     landed = Landing(session, MERGE_REQUESTS, MERGE_REQUEST_COLUMNS)
-    landed.fill(_merge_request_rows(target, merge_requests, fetched_at))
+    landed.fill(merge_request_rows(target, merge_requests, fetched_at))
     written = landed.upsert(MERGE_REQUEST_KEY, newer=("source_updated_at", "synced_at"))
     landed_activities = Landing(session, ACTIVITIES, ACTIVITY_COLUMNS)
-    landed_activities.fill(_activity_rows(target, merge_requests))
+    landed_activities.fill(activity_rows(target, merge_requests))
     session.execute(DROP_STALE_ACTIVITIES)
     deleted = session.execute(DELETE_MISSING_ACTIVITIES).rowcount  # type: ignore[attr-defined]  # a DELETE has a row count
     return written.plus(landed_activities.upsert(ACTIVITY_KEY)).plus(Written(deleted=deleted))
+
+
+def event_rows(target: Target, events: Sequence[ProjectEvent]) -> Iterator[Sequence[Any]]:
+    """One row an event, in the order of `EVENT_COLUMNS`."""
+    for event in events:
+        yield (
+            target.tenant_id, target.connection_id, event.external_id, target.project_id, event.external_project_id,
+            event.author.username if event.author else None,
+            target.account_key(event.author.external_id if event.author else None), event.action, event.target_type,
+            event.target_iid, event.push_action, event.push_ref_type, event.push_commits, event.occurred_at,
+        )  # fmt: skip
 
 
 def write_events(session: Session, target: Target, events: Sequence[ProjectEvent]) -> Written:
@@ -133,13 +147,4 @@ def write_events(session: Session, target: Target, events: Sequence[ProjectEvent
     if not events:
         return Written()
     write_accounts(session, target, (event.author for event in events))
-    rows = (
-        (
-            target.tenant_id, target.connection_id, event.external_id, target.project_id, event.external_project_id,
-            event.author.username if event.author else None,
-            target.account_key(event.author.external_id if event.author else None), event.action, event.target_type,
-            event.target_iid, event.push_action, event.push_ref_type, event.push_commits, event.occurred_at,
-        )
-        for event in events
-    )  # fmt: skip
-    return upsert(session, EVENTS, EVENT_COLUMNS, rows, ("connection_id", "external_id"))
+    return upsert(session, EVENTS, EVENT_COLUMNS, event_rows(target, events), EVENT_KEY)

@@ -70,15 +70,18 @@ class Database:
         )
 
     @contextmanager
-    def transaction(self) -> Iterator[Session]:
+    def transaction(self, connection: Connection | None = None) -> Iterator[Session]:
         """One transaction: committed when the block ends, rolled back on any exception.
+
+        Args:
+            connection: the caller's own, for temporary tables that outlive a transaction; None takes one of the pool.
 
         Raises:
             ServerUnavailableError: the database does not answer; verdict retry.
         """
         token = _open_transactions.set(_open_transactions.get() + 1)
         try:
-            with Session(self.engine) as session, session.begin():
+            with Session(connection or self.engine) as session, session.begin():
                 yield session
         except OperationalError as error:
             if (
