@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from celery import Celery
@@ -19,3 +20,6 @@ app.set_default()
 def _configure_logging(**_kwargs: Any) -> None:
     """Our formatter instead of Celery's, for its records and ours."""
     configure_logging(runtime.current().settings)
+    # A job says once how it ended (`job_finished`); Celery would say twice more that its message came and went.
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -168,9 +168,10 @@ def _person(account: Account | None) -> tuple[str | None, str | None]:
     return account.display_name or account.username, account.external_id
 
 
-def _issue_rows(
+def issue_rows(
     target: Target, issues: Sequence[Issue], projects: dict[str, int], fetched_at: datetime
 ) -> Iterator[Sequence[Any]]:
+    """One row an issue, in the order of `ISSUE_COLUMNS`."""
     for issue in issues:
         yield (
             target.tenant_id, target.connection_id, target.sync_scope_id, projects.get(issue.project_key),
@@ -185,7 +186,8 @@ def _issue_rows(
         )  # fmt: skip
 
 
-def _change_rows(target: Target, issues: Sequence[Issue]) -> Iterator[Sequence[Any]]:
+def change_rows(target: Target, issues: Sequence[Issue]) -> Iterator[Sequence[Any]]:
+    """One row an item of their histories, in the order of `CHANGE_COLUMNS`."""
     tenant_id, connection_id = target.tenant_id, target.connection_id
     for issue in issues:
         for change in issue.changes:
@@ -222,10 +224,10 @@ def write_issues(session: Session, target: Target, issues: Sequence[Issue], *, f
     projects = target.projects_by_key(session)
     write_accounts(session, target, _accounts(issues))
     landed_issues = Landing(session, ISSUES, ISSUE_COLUMNS)
-    landed_issues.fill(_issue_rows(target, issues, projects, fetched_at))
+    landed_issues.fill(issue_rows(target, issues, projects, fetched_at))
     written = landed_issues.upsert(ISSUE_KEY, newer=("updated", "synced_at"))
     landed_changes = Landing(session, CHANGES, CHANGE_COLUMNS)
-    landed_changes.fill(_change_rows(target, issues))
+    landed_changes.fill(change_rows(target, issues))
     deleted = session.execute(DELETE_MISSING_CHANGES).rowcount  # type: ignore[attr-defined]  # a DELETE has a row count
     written = written.plus(landed_changes.upsert(CHANGE_KEY)).plus(Written(deleted=deleted))
     parameters = {"bug_types": list(target.bug_types), "tenant_id": target.tenant_id}
@@ -274,4 +276,4 @@ def field_ids_by_role(session: Session, connection_id: int) -> dict[str, str]:
         text("SELECT role, field_id FROM jira_fields WHERE connection_id = :id AND role IS NOT NULL AND is_active"),
         {"id": connection_id},
     )
-    return dict(rows.tuples())
+    return dict(rows.tuples().all())
