@@ -177,6 +177,8 @@ def decoded(payload: bytes, decoder: msgspec.json.Decoder[T]) -> T:
             except (msgspec.DecodeError, UnicodeDecodeError):
                 pass  # may be readable once it is cleaned; if not, the second attempt says why
         return decoder.decode(cleaned(payload))
+    except RecursionError as error:
+        raise BadRecordError("payload: nested too deeply", field=None) from error
     except msgspec.DecodeError as error:
         reason, _, path = str(error).partition(" - at `$")
         path = path.rstrip("`").lstrip(".")
