@@ -1,7 +1,8 @@
 """Which ticks of a schedule are due. Pure: the clock is an argument.
 
-A tick is an instant; its cron expression is read in the schedule's time zone. Local times that daylight saving skips
-run at the first instant after the gap, and local times that it repeats run once, the first time.
+A tick is an instant; its cron expression is read in the schedule's time zone. A local time that daylight saving skips
+runs just after the gap, and one that it repeats runs once, the first time; a cron of every hour (`*` in the hour's place)
+runs every hour all the same.
 """
 
 from __future__ import annotations
@@ -40,9 +41,11 @@ def next_tick(cron: str, timezone: str, after: datetime) -> datetime:
     """
     zone = ZoneInfo(timezone)
     iterator = croniter(cron, after.astimezone(zone))
+    is_every_hour = cron.split()[1].startswith("*")
     while True:
         tick = iterator.get_next(datetime).astimezone(UTC)
-        if tick > after:
+        is_repeated = tick.astimezone(zone).fold == 1
+        if tick > after and (is_every_hour or not is_repeated):
             return tick
 
 
