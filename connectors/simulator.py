@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -40,6 +40,18 @@ HISTORY = timedelta(days=730)
 
 REQUESTS_KEPT_COUNT = 100_000
 """How many requests the log remembers; it counts all."""
+
+HUMANS: Final = (  # username, name, hours of the clock from UTC
+    ("amara", "Amara Okafor", 1), ("zoe.b", "Zoë Brügger", 2), ("xiaolong", "李小龙", 8), ("orjan", "Ørjan Ås", 1),
+    ("priya", "Priya Raghunathan", 5), ("tnunez", "Tomás Núñez", -3), ("jana", "Jana Nováková", 1),
+    ("loneill", "Liam O'Neill", 0), ("maria.i", "Мария Иванова", 3), ("kmensah", "Kwame Mensah", 0),
+    ("sofia", "Sofia Rossi", 1), ("hiroshi", "Hiroshi Tanaka", 9), ("elif", "Elif Şahin", 3),
+    ("noah", "Noah Schmidt", 1), ("aicha", "Aïcha Benali", 1), ("vszabo", "Viktor Szabó", 1), ("grace", "Grace Kim", 9),
+    ("mateus", "Mateus Silva", -3), ("ingrid", "Ingrid Dahl", 1), ("omar", "Omar Haddad", 2),
+    ("chloe", "Chloé Martin", 1), ("dcohen", "Daniel Cohen", 2), ("hoa", "Nguyễn Thị Hoa", 7),
+    ("sam", "Sam Taylor", -7),
+)  # fmt: skip
+"""The same people work in every simulated system, so that one person can be seen under several accounts."""
 
 _TRANSPORT = "plumbline.transport"
 

@@ -20,6 +20,7 @@ import msgspec
 
 from connectors.simulator import (
     DEFAULT_NOW,
+    HUMANS,
     Answer,
     RefusalError,
     Request,
@@ -833,16 +834,6 @@ class World:
 
 # --- a believable past ------------------------------------------------------------------------------------------------
 
-_HUMANS: Final = (  # username, name, hours of the clock from UTC
-    ("amara", "Amara Okafor", 1), ("zoe.b", "Zoë Brügger", 2), ("xiaolong", "李小龙", 8), ("orjan", "Ørjan Ås", 1),
-    ("priya", "Priya Raghunathan", 5), ("tnunez", "Tomás Núñez", -3), ("jana", "Jana Nováková", 1),
-    ("loneill", "Liam O'Neill", 0), ("maria.i", "Мария Иванова", 3), ("kmensah", "Kwame Mensah", 0),
-    ("sofia", "Sofia Rossi", 1), ("hiroshi", "Hiroshi Tanaka", 9), ("elif", "Elif Şahin", 3),
-    ("noah", "Noah Schmidt", 1), ("aicha", "Aïcha Benali", 1), ("vszabo", "Viktor Szabó", 1), ("grace", "Grace Kim", 9),
-    ("mateus", "Mateus Silva", -3), ("ingrid", "Ingrid Dahl", 1), ("omar", "Omar Haddad", 2),
-    ("chloe", "Chloé Martin", 1), ("dcohen", "Daniel Cohen", 2), ("hoa", "Nguyễn Thị Hoa", 7),
-    ("sam", "Sam Taylor", -7),
-)  # fmt: skip
 _VERBS = (
     "Add",
     "Fix",
@@ -921,7 +912,7 @@ def _people(seed: int, projects: int) -> list[Person]:
         ),
         *(
             Person(id=HUMANS_FROM_ID + 1 + n, username=username, name=name, utc_offset_hours=hours)
-            for n, (username, name, hours) in enumerate(_HUMANS)
+            for n, (username, name, hours) in enumerate(HUMANS)
         ),
     ]
 
