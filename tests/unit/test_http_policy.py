@@ -511,6 +511,39 @@ def test_the_policy_takes_the_place_of_every_adapter_that_was_mounted() -> None:
             assert session.get_adapter(url) is policy
 
 
+def test_a_netrc_does_not_take_the_place_of_our_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login ann password hunter2\n", encoding="utf-8")
+    monkeypatch.setenv("NETRC", str(netrc))
+    with serving(answer(200, b"[]")) as server, requests.Session() as session:
+        session.headers["Authorization"] = f"Bearer {TOKEN}"
+        mount_policy(session, base_url=server.url, gate=OpenGate(), gate_key="key")
+        get_bytes(session, server.url)
+    assert f"Authorization: Bearer {TOKEN}".encode() in server.requests[0]
+
+
+def test_the_proxy_that_the_environment_names_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(answer(200, b"[1]")) as proxy, requests.Session() as session:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        mount_policy(session, base_url="http://gitlab.invalid", gate=OpenGate(), gate_key="key")
+        body, _ = get_bytes(session, "http://gitlab.invalid/thing")
+    assert body == b"[1]"
+    assert proxy.requests[0].startswith(b"GET http://gitlab.invalid/thing HTTP/1.1\r\n")
+
+
+def test_certificates_that_the_environment_names_are_trusted(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, authority = certificates.server("127.0.0.1")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", authority)
+    with serving(answer(200, b"[1]"), context=context) as server, requests.Session() as session:
+        mount_policy(session, base_url=server.url, gate=OpenGate(), gate_key="key")
+        body, _ = get_bytes(session, server.url)
+    assert body == b"[1]"
+
+
 # --- certificates -----------------------------------------------------------------------------------------------------
 
 
