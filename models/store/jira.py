@@ -276,4 +276,4 @@ def field_ids_by_role(session: Session, connection_id: int) -> dict[str, str]:
         text("SELECT role, field_id FROM jira_fields WHERE connection_id = :id AND role IS NOT NULL AND is_active"),
         {"id": connection_id},
     )
-    return dict(rows.tuples().all())
+    return dict(rows.all())

@@ -54,7 +54,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             text("SELECT external_key, project_id FROM sync_scopes WHERE connection_id = :id"),
             {"id": self.connection_id},
         )
-        return dict(rows.tuples().all())
+        return dict(rows.all())
 
 
 def target(session: Session, scope_id: int) -> Target:

@@ -220,7 +220,7 @@ def write_attempts(session: Session, report_id: int, attempts: Sequence[TestAtte
         ),
         {"report": report_id, "uuids": [each.result_uuid for each in attempts]},
     )
-    scenario_ids: dict[str, int] = dict(rows.tuples().all())
+    scenario_ids: dict[str, int] = dict(rows.all())
     return written + copy_rows(
         session,
         sql.Identifier(STEPS.name),
