@@ -179,11 +179,11 @@ def _unpack_zip(archive: Path, guard: _Guard) -> None:
                 guard.refuse("is encrypted", name)
             file_type = stat.S_IFMT(info.external_attr >> 16)
             if file_type not in (0, stat.S_IFREG, stat.S_IFDIR):
-                guard.refuse("holds a link or a device", name)
+                guard.refuse("holds what is no plain file, such as a link", name)
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 # The others take as much memory as the archive says.
                 guard.refuse("is compressed in another way than zip files of results are", name)
-            if not info.is_dir():
+            if not name.endswith("/"):
                 with zipped.open(info) as source:
                     guard.write(name, source, counted=False)
 
@@ -204,6 +204,11 @@ class _ZipReader(io.BufferedReader):
             return data
         return super().read(size)
 
+    def seek(self, target: int, whence: int = io.SEEK_SET, /) -> int:
+        if whence == io.SEEK_SET and target < 0:
+            raise zipfile.BadZipFile("its directory points before its beginning")
+        return super().seek(target, whence)
+
 
 def _unpack_tar(archive: Path, guard: _Guard) -> None:
     with archive.open("rb") as file:
@@ -223,7 +228,7 @@ def _unpack_tar_stream(file: io.BufferedIOBase | gzip.GzipFile, guard: _Guard) -
             if member.isdir():
                 continue
             if not member.isreg() or member.issparse():
-                guard.refuse("holds a link or a device", member.name)
+                guard.refuse("holds what is no plain file, such as a link", member.name)
             source = tar.extractfile(member)
             if source is not None:
                 guard.write(member.name, source, counted=True)

@@ -90,7 +90,7 @@ class ResultFiles:
             return LoadedFile(b"", 0, b"", f"It cannot be read: {error.strerror}.")
         return LoadedFile(beginning, size_bytes, digest, f"It is larger than {LARGEST_FILE_BYTES} bytes.")
 
-    def content(self, name: str) -> bytes:
+    def content(self, name: str, *, largest_bytes: int = LARGEST_FILE_BYTES) -> bytes:
         """Read a file.
 
         Raises:
@@ -99,6 +99,8 @@ class ResultFiles:
         file = self.load(name)
         if file.problem is not None:
             raise BadRecordError(file.problem)
+        if file.size_bytes > largest_bytes:
+            raise BadRecordError(f"It is larger than {largest_bytes} bytes.")
         return file.content
 
     @cached_property

@@ -18,8 +18,11 @@ from connectors.allure.files import ResultFiles
 from connectors.allure.parse import MASK, clean_text, cut, decode_json
 from models.errors import BadRecordError
 
+LARGEST_LAUNCH_FILE_BYTES = 1024 * 1024
+"""More is no description of a launch."""
+
 _SECRET_NAME = re.compile(r"passw|secret|token|credential|api[._-]?key|private[._-]?key", re.IGNORECASE)
-_PASSWORD_IN_URL = re.compile(r"(?<=://)[^\s/@]+:[^\s/@]+(?=@)")
+_PASSWORD_IN_URL = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]+(?=@)")
 _PROPERTIES_ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 _PROPERTIES_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _PROPERTIES_LINE = re.compile(r"((?:\\.|[^\\=:\s])*)[ \t\f]*[=:]?[ \t\f]*(.*)", re.DOTALL)
@@ -55,7 +58,7 @@ def read_launch(files: ResultFiles) -> Launch:
         if not files.has(name):
             continue
         try:
-            content = files.content(name)
+            content = files.content(name, largest_bytes=LARGEST_LAUNCH_FILE_BYTES)
             if name == "executor.json":
                 executor = read_executor(content)
             elif name == "environment.xml":
@@ -132,20 +135,18 @@ def _put(found: dict[str, str], name: str, value: str) -> None:
 
 def _logical_lines(text: str) -> Iterator[str]:
     """Lines with their continuations joined; blank ones and comments left out."""
-    begun = ""
+    parts: list[str] = []
     for natural_line in re.split(r"\r\n|\r|\n", text):
         line = natural_line.lstrip(" \t\f")
-        if not begun and line[:1] in ("", "#", "!"):
+        if not parts and line[:1] in ("", "#", "!"):
             continue
-        begun += line
-        backslashes_count = len(begun) - len(begun.rstrip("\\"))
-        if backslashes_count % 2:
-            begun = begun[:-1]
-        else:
-            yield begun
-            begun = ""
-    if begun:
-        yield begun
+        is_continued = (len(line) - len(line.rstrip("\\"))) % 2 == 1
+        parts.append(line[:-1] if is_continued else line)
+        if not is_continued:
+            yield "".join(parts)
+            parts = []
+    if parts:
+        yield "".join(parts)
 
 
 def _unescaped(text: str) -> str:

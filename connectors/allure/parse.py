@@ -58,6 +58,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _YEAR_2000_MS = 946_684_800_000
 _YEAR_2100_MS = 4_102_444_800_000
 _LARGEST_SECONDS = 100_000_000_000
+_LONGEST_NUMBER = 40
 _LARGEST_DURATION_MS = 2**31 - 1
 """Nearly 25 days: no test takes longer, and it is what an integer column holds."""
 
@@ -201,7 +202,7 @@ def epoch_ms(value: Any) -> int | None:
     """
     if isinstance(value, str):
         try:
-            value = float(value)
+            value = float(value[:_LONGEST_NUMBER])
         except ValueError:
             return None
     if not isinstance(value, int | float) or isinstance(value, bool):
@@ -266,20 +267,22 @@ def _decode_object(content: bytes) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str | None:
+    if value is None:
+        return None
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, bool):
         return str(value).lower()
     # What a number or a nested value means in a text field is for its producer to know; one spelling keeps it apart.
-    return None if value is None else clean_text(json.dumps(value, sort_keys=True))
+    return clean_text(json.dumps(value, sort_keys=True))
 
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _objects(value: Any) -> Iterator[dict[str, Any]]:
-    return (item for item in _list(value) if isinstance(item, dict))
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _executable_fields(raw: dict[str, Any]) -> dict[str, Any]:
@@ -348,7 +351,8 @@ def _tree(result: TestResult) -> Iterator[tuple[tuple[int, ...], Any]]:
     while waiting:
         path, item = waiting.pop()
         yield path, item
-        waiting.extend([((*path, position), step) for position, step in enumerate(item.steps)][::-1])
+        if item.steps:
+            waiting.extend([((*path, position), step) for position, step in enumerate(item.steps)][::-1])
 
 
 def _steps(result: TestResult) -> Iterator[TestStep]:

@@ -49,12 +49,14 @@ def open_results(path: Path, *, work_folder: Path, limits: ArchiveLimits = DEFAU
         limits: how much an archive may hold.
 
     Raises:
-        UsageError: the path does not exist.
+        UsageError: the path does not exist, or is a pipe or device.
         NotAllureResultsError: there are no results in it, it is a generated report, or the archive is damaged.
         UnsafeArchiveError: the archive holds what is not safe to unpack.
     """
     if not path.exists():
         raise UsageError(f"There is no file or folder {path}.")
+    if not (path.is_dir() or path.is_file()):
+        raise UsageError(f"{path} is neither a file nor a folder.")
     if path.is_dir():
         yield ResultsFolder(in_folder(path))
         return
