@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -553,7 +553,7 @@ class _DataCenter:
         def read(at: int) -> _Rows:
             return self._read(jql, fields, self._page_rows_count, at)
 
-        for page, new in self._walk(read, start, frozenset(anchors)):
+        for page, new in joined_pages(read, self._api.pool, start, anchors):
             last_ids = [row.external_id for row in page.rows[-OVERLAP_ROWS_COUNT:]]
             yield Page(
                 items=tuple(
@@ -567,8 +567,11 @@ class _DataCenter:
             )
 
     def id_batches(self, jql: str) -> Iterator[tuple[str, ...]]:
-        # Ids are light, so the pages may be as large as the server's settings allow.
-        for page, new in self._walk(lambda at: self._read(jql, None, ID_PAGE_ROWS_COUNT, at), 0, frozenset()):
+        def read(at: int) -> _Rows:
+            # Ids are light, so a page may be as large as the server's settings allow.
+            return self._read(jql, None, ID_PAGE_ROWS_COUNT, at)
+
+        for page, new in joined_pages(read, self._api.pool):
             ids = tuple(row.external_id for row in page.rows if row.external_id in new)
             if ids:
                 yield ids
@@ -593,53 +596,6 @@ class _DataCenter:
                 continue
             self._take(raw, fields, found)
         return found
-
-    def _walk(
-        self, read: Callable[[int], _Rows], start: int, anchors: frozenset[str]
-    ) -> Iterator[tuple[_Rows, set[str]]]:
-        """Every issue that is in the result all along, and which of each page are new.
-
-        The rows are in an order that no change alters. So if a page holds an issue that was seen, all that stands after
-        it joins what was seen without a gap, even where rows have left the result or come into it.
-
-        Args:
-            read: fetches a page from a position on.
-            start: the position to begin with.
-            anchors: issues delivered earlier that stand about there; none needed at position 0.
-        """
-        seen = set(anchors)
-        at, reads_count, longest, is_second_pass = start, 0, 1, bool(anchors)
-        while True:
-            for page in self._read_from(at, read):
-                reads_count += 1
-                longest = max(longest, page.end - page.start)
-                step = max(1, longest - OVERLAP_ROWS_COUNT)
-                ids = page.external_ids
-                if page.start > 0 and seen.isdisjoint(ids):
-                    at = max(0, page.start - step)
-                    break
-                new = ids - seen
-                seen |= new
-                yield page, new
-                at = max(0, page.end - OVERLAP_ROWS_COUNT)
-            else:
-                if page.end >= page.total:
-                    if is_second_pass or len(seen) >= page.total:
-                        return
-                    # More issues than were seen: some came in behind us. Look once more; the rest is the next window's.
-                    at, is_second_pass = 0, True
-            if reads_count > 20 + 3 * (page.total // step):
-                raise TransientSourceError(f"The result of a search at {self._api.host} will not stand still.")
-
-    def _read_from(self, at: int, read: Callable[[int], _Rows]) -> Iterator[_Rows]:
-        """The page at a position, and those that its total promises after it, read ahead of the consumer."""
-        first = read(at)
-        yield first
-        # A server may give fewer rows than it was asked for, and then goes on like that.
-        step = first.end - first.start - OVERLAP_ROWS_COUNT
-        if step > 0:
-            starts = range(first.end - OVERLAP_ROWS_COUNT, first.total - OVERLAP_ROWS_COUNT, step)
-            yield from fetch_ahead(self._api.pool, (partial(read, start) for start in starts), PAGES_AHEAD_COUNT)
 
     def _read(
         self,
@@ -710,6 +666,64 @@ class _DataCenter:
                 return _spliced(_decoded(raw, _BULK_ISSUE, self._api.host), histories)
             if not page.values:
                 raise SourceRequestError(f"only {len(histories)} of {page.total} histories are given.")
+
+
+def joined_pages(
+    read: Callable[[int], _Rows], pool: Executor, start: int = 0, anchors: tuple[str, ...] = ()
+) -> Iterator[tuple[_Rows, set[str]]]:
+    """Page by position through a result that changes meanwhile, and miss nothing that is in it all along.
+
+    The rows are in an order that no change alters. So if a page holds an issue that was seen, all that stands after it
+    joins what was seen without a gap, even where rows have left the result or come into it.
+
+    Args:
+        read: fetches the page at a position.
+        pool: runs `read` ahead of the consumer.
+        start: the position to begin with.
+        anchors: issues delivered earlier that stand about there; none needed at position 0.
+
+    Returns:
+        Each page, and which of its ids were not seen before.
+
+    Raises:
+        TransientSourceError: the result changes faster than it can be read.
+    """
+    seen = set(anchors)
+    at, reads_count, longest, is_last_pass = start, 0, 1, bool(anchors)
+    allowed_count = 0
+    while True:
+        for page in _pages_from(at, read, pool):
+            reads_count += 1
+            longest = max(longest, page.end - page.start)
+            step = max(1, longest - OVERLAP_ROWS_COUNT)
+            allowed_count = allowed_count or 20 + 3 * (page.total // step)
+            ids = page.external_ids
+            if page.start > 0 and seen.isdisjoint(ids):
+                at = max(0, page.start - step)
+                break
+            new = ids - seen
+            seen |= new
+            yield page, new
+            at = max(0, page.end - OVERLAP_ROWS_COUNT)
+        else:
+            if page.end >= page.total:
+                if is_last_pass or len(seen) >= page.total:
+                    return
+                # There are more issues than were seen, so some came in behind us: look once more.
+                at, is_last_pass = 0, True
+        if reads_count > allowed_count:
+            raise TransientSourceError("The result of a search changes faster than it can be read.")
+
+
+def _pages_from(at: int, read: Callable[[int], _Rows], pool: Executor) -> Iterator[_Rows]:
+    """The page at a position, and those that its total promises after it, read ahead of the consumer."""
+    first = read(at)
+    yield first
+    # A server may give fewer rows than it was asked for, and then goes on like that.
+    step = first.end - first.start - OVERLAP_ROWS_COUNT
+    if step > 0:
+        starts = range(first.end - OVERLAP_ROWS_COUNT, first.total - OVERLAP_ROWS_COUNT, step)
+        yield from fetch_ahead(pool, (partial(read, start) for start in starts), PAGES_AHEAD_COUNT)
 
 
 def _is_whole(issue: _LightIssue) -> bool:
