@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from connectors import registry
 from connectors.base import Connector, Page, Stream, Window
 from models.errors import SourceError, UsageError, Verdict
 from models.rules.windows import Span, cut
@@ -45,7 +46,8 @@ def sync_all(
     """
     with job.transaction() as session:
         for each in connections.scopes(session, connection=connection, key=scope, active_only=True):
-            job.enqueue(session, "collect.sync_scope", scope_id=each.id, stream=stream, full=full, since=since)
+            if each.kind in registry.KINDS:  # the others' rows are handed to us, and there is nobody to ask
+                job.enqueue(session, "collect.sync_scope", scope_id=each.id, stream=stream, full=full, since=since)
 
 
 @task(

@@ -6,6 +6,7 @@ writes how it ended, and turns an error into its verdict. A body says first this
 
 from __future__ import annotations
 
+import inspect
 import os
 import random
 import socket
@@ -51,6 +52,18 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Never two running with the same, e.g. `window:{window_id}`; filled from the job's arguments."""
     queueing_lock: str | None
     """Never two waiting with the same."""
+    arguments: Mapping[str, bool] = {}
+    """Each argument that the body knows, and whether it must be given."""
+
+    def check(self, args: Mapping[str, Any]) -> None:
+        """Raise `UsageError` where an argument is missing or unknown: a person mistypes, and old code does not."""
+        unknown = args.keys() - self.arguments.keys()
+        missing = {name for name, is_required in self.arguments.items() if is_required} - args.keys()
+        known = ", ".join(self.arguments) or "none"
+        if unknown:
+            raise UsageError(f"{self.name} knows no argument {min(unknown)!r}; it takes: {known}.")
+        if missing:
+            raise UsageError(f"{self.name} needs the argument {min(missing)!r}; it takes: {known}.")
 
     def key(self, template: str | None, args: Mapping[str, Any]) -> str | None:
         """A lock's name for a job's arguments; arguments that are missing are empty."""
@@ -201,17 +214,19 @@ def task(
         lock: never two running with the same; a job that finds it held waits a few seconds.
         queueing_lock: never two waiting with the same.
     """
-    declared = TaskSpec(
-        name=name,
-        queue=queue,
-        soft_limit_seconds=soft_limit_seconds,
-        hard_limit_seconds=hard_limit_seconds,
-        retry=retry,
-        lock=lock,
-        queueing_lock=queueing_lock,
-    )
 
     def register(body: Callable[..., None]) -> Task:
+        declared = TaskSpec(
+            name=name,
+            queue=queue,
+            soft_limit_seconds=soft_limit_seconds,
+            hard_limit_seconds=hard_limit_seconds,
+            retry=retry,
+            lock=lock,
+            queueing_lock=queueing_lock,
+            arguments=_arguments(body),
+        )
+
         def run(celery_task: Task, *, job_id: int, **_later: Any) -> None:
             run_job(declared, body, job_id, celery_task_id=celery_task.request.id)
 
@@ -226,6 +241,14 @@ def task(
         )
 
     return register
+
+
+def _arguments(body: Callable[..., None]) -> dict[str, bool]:
+    return {
+        name: parameter.default is inspect.Parameter.empty
+        for name, parameter in inspect.signature(body).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
 
 
 def run_job(declared: TaskSpec, body: Callable[..., None], job_id: int, *, celery_task_id: str | None) -> None:

@@ -15,6 +15,9 @@ from sqlalchemy.orm import Session
 
 from models.errors import NotFoundError, UsageError
 
+UPLOADS = "uploads"
+"""Name of the connection that stands for test results that are handed to us as files."""
+
 
 def default_tenant(session: Session) -> int:
     """The tenant that the command line works for."""
@@ -94,6 +97,26 @@ def connections(session: Session) -> list[Row[Any]]:
                 """
             )
         )
+    )
+
+
+def change_connection(
+    session: Session,
+    connection_id: int,
+    *,
+    base_url: str,
+    auth: str,
+    options: Mapping[str, Any],
+) -> None:
+    """Give a connection another address, other secrets or other options; what was synced through it stays."""
+    session.execute(
+        text(
+            """
+            UPDATE connections SET base_url = :url, auth = :auth, options = CAST(:options AS jsonb), updated_at = now()
+            WHERE id = :id
+            """
+        ),
+        {"id": connection_id, "url": base_url, "auth": auth, "options": json.dumps(dict(options))},
     )
 
 
@@ -217,6 +240,54 @@ def add_scope(
     if scope_id is None:
         raise UsageError(f"The connection has the scope {external_key!r} already.")
     return int(scope_id)
+
+
+def ensure_upload_scope(session: Session, tenant_id: int, *, project: str, timezone: str, auth: str) -> int:
+    """The scope that uploaded test results of a project belong to, made when missing; returns its id.
+
+    Args:
+        session: inside a transaction.
+        tenant_id: whose.
+        project: title of the project, made when missing.
+        timezone: reporting time zone of a new project.
+        auth: ciphertext of no secrets, for a new connection.
+
+    Raises:
+        UsageError: the name of the connection that stands for uploads is taken by another kind, or it is paused.
+    """
+    session.execute(
+        text(
+            """
+            INSERT INTO connections (tenant_id, kind, name, base_url, auth)
+            VALUES (:tenant, 'allure', :name, 'file:', :auth) ON CONFLICT (tenant_id, name) DO NOTHING
+            """
+        ),
+        {"tenant": tenant_id, "name": UPLOADS, "auth": auth},
+    )
+    uploads = session.execute(
+        text("SELECT id, kind, status FROM connections WHERE tenant_id = :tenant AND name = :name"),
+        {"tenant": tenant_id, "name": UPLOADS},
+    ).one()
+    if uploads.kind != "allure":
+        raise UsageError(f"The connection {UPLOADS!r} is of kind {uploads.kind}, and uploads need that name.")
+    if uploads.status != "active":
+        raise UsageError(f"Uploads are {uploads.status}; `plumbline connection resume {UPLOADS}` lets them in again.")
+    project_id = ensure_project(session, tenant_id, project, timezone=timezone)
+    repository_id = ensure_repository(
+        session, tenant_id, project_id, provider="allure", external_id=f"{UPLOADS}/{project}", title=project
+    )
+    return int(
+        session.execute(
+            text(
+                """
+                INSERT INTO sync_scopes AS s (connection_id, external_key, project_id, repository_id)
+                VALUES (:connection, :key, :project, :repository)
+                ON CONFLICT (connection_id, external_key) DO UPDATE SET external_key = s.external_key RETURNING id
+                """
+            ),
+            {"connection": uploads.id, "key": project, "project": project_id, "repository": repository_id},
+        ).scalar_one()
+    )
 
 
 def scope(session: Session, scope_id: int) -> Row[Any]:

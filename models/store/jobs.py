@@ -258,13 +258,17 @@ def family(session: Session, root_id: int) -> Row[Any]:
     """A job and all that it asked for, added up; what a follower shows.
 
     Returns:
-        One row: total, finished, failed, rows_read, rows_written, errors (the distinct ones).
+        One row: total, finished, failed, running, done (finished ones, and the done part of running ones), rows_read,
+        rows_written, errors (the distinct ones of all), failures (of the failed).
     """
     return session.execute(
         text(
             f"""
             SELECT count(*) AS total, count(*) FILTER (WHERE status NOT IN {UNFINISHED}) AS finished,
                    count(*) FILTER (WHERE status IN ('failed', 'lost', 'cancelled')) AS failed,
+                   count(*) FILTER (WHERE status = 'running') AS running,
+                   sum(CASE WHEN status NOT IN {UNFINISHED} THEN 1
+                       ELSE COALESCE(CAST(progress ->> 'done_ratio' AS double precision), 0) END) AS done,
                    COALESCE(sum(rows_read), 0)::bigint AS rows_read,
                    COALESCE(sum(rows_written), 0)::bigint AS rows_written,
                    COALESCE(array_agg(DISTINCT error) FILTER (WHERE error IS NOT NULL), '{{}}') AS errors,
@@ -292,6 +296,25 @@ def prune(session: Session, *, finished_before: datetime, limit: int = 10_000) -
 
 
 # --- schedules --------------------------------------------------------------------------------------------------
+
+
+def schedules(session: Session) -> list[Row[Any]]:
+    """All schedules by name, with the number of seconds that each is late by the database's clock.
+
+    Returns:
+        The columns of the table, and late_seconds: None where it is disabled or no beat has looked at it yet.
+    """
+    return list(
+        session.execute(
+            text(
+                """
+                SELECT s.*, CASE WHEN is_enabled THEN CAST(GREATEST(
+                    extract(epoch FROM clock_timestamp() - next_run_at), 0) AS double precision) END AS late_seconds
+                FROM job_schedules s ORDER BY name
+                """
+            )
+        )
+    )
 
 
 def enabled_schedules(session: Session) -> list[Row[Any]]:

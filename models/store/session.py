@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,16 @@ class Database:
         if version < OLDEST_POSTGRESQL:
             raise UsageError(f"PostgreSQL {version // 10000} is too old; Plumbline needs 15 or later.")
         return version
+
+    def now(self) -> datetime:
+        """The server's clock, aware UTC.
+
+        Raises:
+            ServerUnavailableError: it does not answer.
+        """
+        with self.transaction() as session:
+            now: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
+        return now
 
     def close(self) -> None:
         """Close all connections."""

@@ -1,0 +1,129 @@
+"""Looking at the running system: what `/readyz`, `plumbline status` and `plumbline doctor` are answered from.
+
+What belongs here: one function for each part, which says what it found in a sentence and never raises what it looks
+for. What does not: how findings are shown. No finding holds a secret: addresses are shown without passwords.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from models.errors import PlumblineError
+from models.store import jobs
+from models.store.session import Database, current_revision, newest_revision
+from workers.logs import mask_text
+from workers.runtime import Runtime
+
+BEAT_LATE_SECONDS = 60.0
+"""How late a schedule may be before beat is taken for dead; it looks every second."""
+WORKER_ANSWER_SECONDS = 1.0
+BROKER_ANSWER_SECONDS = 3.0
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found of one part."""
+
+    name: str
+    is_ok: bool
+    detail: str
+    mend: str | None = None
+    """What to do, where something is to be done."""
+    facts: dict[str, Any] = {}
+    """Numbers behind the sentence, for machines."""
+
+
+def check_database(database: Database) -> Finding:
+    """Whether the database answers, and is new enough."""
+    try:
+        version = database.ping()
+    except PlumblineError as error:
+        return Finding(
+            name="database",
+            is_ok=False,
+            detail=error.message,
+            mend="Check PLUMBLINE_DATABASE_URL and that PostgreSQL runs there.",
+        )
+    return Finding(
+        name="database",
+        is_ok=True,
+        detail=f"PostgreSQL {version // 10_000}.{version % 10_000} at {database.address}",
+        facts={"version": version},
+    )
+
+
+def check_migrations(database: Database) -> Finding:
+    """Whether the schema is the one of this version; the database answers."""
+    found, needed = current_revision(database), newest_revision()
+    facts = {"found": found, "needed": needed}
+    if found == needed:
+        return Finding(name="migrations", is_ok=True, detail=f"at version {found}", facts=facts)
+    return Finding(
+        name="migrations",
+        is_ok=False,
+        detail=f"at version {found}, and this Plumbline needs {needed}" if found else "the database is empty",
+        mend="plumbline migrate",
+        facts=facts,
+    )
+
+
+def check_broker(process: Runtime) -> Finding:
+    """Whether the broker answers."""
+    from workers.app import app
+
+    url = process.endpoints.broker_url
+    where = "the embedded broker" if "broker" in process.endpoints.embedded else mask_text(url)
+    times = {"socket_timeout": BROKER_ANSWER_SECONDS, "socket_connect_timeout": BROKER_ANSWER_SECONDS}
+    try:
+        with app.connection_for_write(
+            connect_timeout=BROKER_ANSWER_SECONDS, transport_options=times if url.startswith("redis") else {}
+        ) as connection:
+            connection.channel().close()
+    except Exception as error:  # noqa: BLE001  # each transport has errors of its own, and any of them means: it does not answer
+        return Finding(
+            name="broker",
+            is_ok=False,
+            detail=f"{where} does not answer ({mask_text(str(error) or type(error).__name__)})",
+            mend="Check PLUMBLINE_BROKER_URL and that the broker runs there; nothing is lost meanwhile.",
+        )
+    return Finding(name="broker", is_ok=True, detail=f"{where} answers")
+
+
+def answering_workers() -> list[str]:
+    """Names of the workers that answer within a second; none where the broker does not."""
+    from kombu.exceptions import OperationalError
+
+    from workers.app import app
+
+    try:
+        replies = app.control.ping(timeout=WORKER_ANSWER_SECONDS) or []
+    except (OperationalError, OSError):
+        return []
+    return sorted(name for reply in replies for name in reply)
+
+
+def check_workers() -> Finding:
+    """Whether workers answer; the broker does."""
+    names = answering_workers()
+    if not names:
+        return Finding(name="workers", is_ok=False, detail="none answers", mend="plumbline up", facts={"workers": []})
+    return Finding(name="workers", is_ok=True, detail=", ".join(names), facts={"workers": names})
+
+
+def check_beat(database: Database) -> Finding:
+    """Whether beat sends what is due, told by how late the latest schedule is; the schema fits."""
+    with database.transaction() as session:
+        enabled = [row for row in jobs.schedules(session) if row.is_enabled]
+    if not enabled:
+        return Finding(name="beat", is_ok=True, detail="no schedule is enabled", facts={"late_seconds": 0.0})
+    unseen = [row.name for row in enabled if row.next_run_at is None]
+    late_seconds = max((row.late_seconds for row in enabled if row.late_seconds is not None), default=0.0)
+    facts = {"late_seconds": round(late_seconds, 1), "unseen": unseen}
+    if unseen:
+        detail = "it has not run yet" if len(unseen) == len(enabled) else f"it has not looked at {', '.join(unseen)}"
+    elif late_seconds > BEAT_LATE_SECONDS:
+        detail = f"it does not run: a schedule is {late_seconds:.0f} s late"
+    else:
+        return Finding(name="beat", is_ok=True, detail="sends what is due", facts=facts)
+    return Finding(name="beat", is_ok=False, detail=detail, mend="plumbline up", facts=facts)

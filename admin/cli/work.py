@@ -1,0 +1,238 @@
+"""Asking workers for work and following it to its end, for every command that takes `--wait`.
+
+What belongs here: enqueueing, the progress bar, and how a followed job ends a command. What does not: which job a
+command asks for.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Protocol
+
+import typer
+
+from admin.cli import output
+from models.errors import PlumblineError
+
+WaitOption = Annotated[bool, typer.Option("--wait", help="Follow the job until it and all that it asks for are done.")]
+
+LOOK_SECONDS = 0.25
+LINE_SECONDS = 5.0
+"""How often progress is told where stderr is no terminal."""
+UNANSWERED_SECONDS = 3.0
+"""How long nothing may run before the workers are asked whether they are there, and how long between askings."""
+GIVE_UP_SECONDS = 60.0
+"""How long no worker may answer until a follower gives up; the job stays queued."""
+
+
+class NoWorkerError(PlumblineError):
+    """No worker answers."""
+
+
+def ask(process: Any, task: str, **args: Any) -> int:
+    """Write a job and send it.
+
+    Args:
+        process: of the command, see `admin.cli.process.ready`.
+        task: its name.
+        args: of the task.
+
+    Returns:
+        Its id, or that of the one that waits already for the same.
+    """
+    from workers.app import app
+    from workers.task import enqueue
+
+    app.loader.import_default_modules()
+    return enqueue(process.database, task, trigger="cli", **args)
+
+
+def ask_and_end(process: Any, task: str, *, wait: bool, as_json: bool, **args: Any) -> None:
+    """Ask for a job, follow it where that is wanted, and print how it went.
+
+    Raises:
+        typer.Exit: with 1, where a followed job failed.
+    """
+    job_id = ask(process, task, **args)
+    if wait:
+        follow(process, job_id, as_json=as_json)
+        return
+    if as_json:
+        output.print_json({"job_id": job_id})
+    else:
+        output.say(f"Job {job_id} is queued; `plumbline jobs show {job_id}` says how it goes.")
+    if not workers_answer():
+        output.note("No worker answers now, so it waits; `plumbline up` starts one.")
+
+
+def workers_answer() -> bool:
+    """Whether any worker answers within a second."""
+    from admin.checks import answering_workers
+
+    return bool(answering_workers())
+
+
+def follow(process: Any, job_id: int, *, as_json: bool) -> None:
+    """Follow a job and all that it asks for, with progress on stderr, and print how it ended.
+
+    Raises:
+        typer.Exit: with 1, where any of them failed.
+        NoWorkerError: no worker has answered for a minute.
+    """
+    started = time.monotonic()
+    try:
+        family = _until_finished(process, job_id)
+    except KeyboardInterrupt:
+        output.note(f"\nJob {job_id} goes on without us; `plumbline jobs show {job_id}` says how.")
+        raise
+    duration_seconds = time.monotonic() - started
+    if as_json:
+        output.print_json(
+            {
+                "job_id": job_id,
+                "jobs": family.total,
+                "failed": family.failed,
+                "rows_read": family.rows_read,
+                "rows_written": family.rows_written,
+                "duration_seconds": round(duration_seconds, 3),
+                "failures": list(family.failures),
+            }
+        )
+    else:
+        output.say(
+            f"Job {job_id} has ended after {duration_seconds:.1f} s: {_counted(family.total, 'job')}, "
+            f"{family.rows_read:,} rows read, {family.rows_written:,} written."
+        )
+    if family.failed:
+        output.note(f"{_counted(family.failed, 'job')} did not succeed; see `plumbline jobs list --status failed`.")
+        for failure in family.failures:
+            output.note(f"Error: {failure.splitlines()[0]}")
+        raise typer.Exit(1)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _until_finished(process: Any, job_id: int) -> Any:
+    from models.store import jobs
+
+    said: set[str] = set()
+    watch = _WorkerWatch(job_id)
+    with _progress() as display:
+        while True:
+            with process.database.transaction() as session:
+                family = jobs.family(session, job_id)
+            display.show(family)
+            if family.finished == family.total:
+                return family
+            for error in family.errors:
+                if error not in said:
+                    said.add(error)
+                    display.tell(error.splitlines()[0])
+            remark = watch.look(family)
+            if remark:
+                display.tell(remark)
+            time.sleep(LOOK_SECONDS)
+
+
+class _WorkerWatch:
+    """Notices when nobody works, tells it once, and gives up after a minute."""
+
+    def __init__(self, job_id: int) -> None:
+        self._job_id = job_id
+        self._seen: tuple[int, int] = (0, 0)
+        self._idle_since = self._asked_at = time.monotonic()
+        self._has_told = False
+
+    def look(self, family: Any) -> str | None:
+        """What there is to say, if anything."""
+        now = time.monotonic()
+        seen = (family.finished, family.rows_read)
+        if family.running or seen != self._seen:
+            self._seen, self._idle_since, self._has_told = seen, now, False
+        if now - self._idle_since < UNANSWERED_SECONDS or now - self._asked_at < UNANSWERED_SECONDS:
+            return None
+        self._asked_at = now
+        if workers_answer():  # busy with others' jobs, or these wait for their time
+            self._idle_since, self._has_told = now, False
+            return None
+        if now - self._idle_since > GIVE_UP_SECONDS:
+            raise NoWorkerError(
+                f"No worker has answered for {GIVE_UP_SECONDS:.0f} s. Job {self._job_id} stays queued, and runs when "
+                "`plumbline up` starts one."
+            )
+        if self._has_told:
+            return None
+        self._has_told = True
+        return "No worker answers; `plumbline up` starts one. Waiting for it."
+
+
+class _Display(Protocol):
+    def show(self, family: Any) -> None: ...
+
+    def tell(self, remark: str) -> None: ...
+
+
+class _Lines:
+    """Progress as a line every few seconds, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + LINE_SECONDS
+
+    def show(self, family: Any) -> None:
+        if time.monotonic() >= self._next:
+            self._next += LINE_SECONDS
+            output.note(f"{family.finished} of {_counted(family.total, 'job')} done, {family.rows_read:,} rows read")
+
+    def tell(self, remark: str) -> None:
+        output.note(remark)
+
+
+class _Bar:
+    """Progress as a bar: jobs, rows, rows a second, time left."""
+
+    def __init__(self, progress: Any) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=None, jobs="", rows=0, rate=0)
+        self._started = time.monotonic()
+        self._rows_before: int | None = None
+
+    def show(self, family: Any) -> None:
+        if self._rows_before is None:
+            self._rows_before = family.rows_read
+        seconds = max(time.monotonic() - self._started, 0.001)
+        self._progress.update(
+            self._task,
+            total=family.total,
+            completed=float(family.done),
+            jobs=f"{family.finished}/{family.total} jobs",
+            rows=family.rows_read,
+            rate=int((family.rows_read - self._rows_before) / seconds),
+        )
+
+    def tell(self, remark: str) -> None:
+        self._progress.console.print(output.printable(remark), markup=False)
+
+
+@contextmanager
+def _progress() -> Iterator[_Display]:
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(),
+        TextColumn("{task.fields[jobs]}"),
+        TextColumn("{task.fields[rows]:,} rows"),
+        TextColumn("{task.fields[rate]:,} rows/s"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=output.console(sys.stderr), transient=True) as progress:
+        yield _Bar(progress)
