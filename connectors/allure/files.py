@@ -24,6 +24,7 @@ _CONTAINER_SUFFIX = "-container.json"
 _KNOWN_SUFFIXES = (_RESULT_SUFFIX, _CONTAINER_SUFFIX, "-attachment.json", "-globals.json", "-check.json")
 _KNOWN_NAMES = {"executor.json", "categories.json", "launch.json"}
 _MACOS_FOLDER = "__MACOSX"
+_NO_DIGEST = bytes(32)
 
 
 class LoadedFile(NamedTuple):
@@ -33,7 +34,7 @@ class LoadedFile(NamedTuple):
     """Only the beginning, where there is a problem."""
     size_bytes: int
     digest: bytes
-    """SHA-256 of the whole file."""
+    """SHA-256 of the whole file, zeros where it cannot be read."""
     problem: str | None
     """Why it cannot be used."""
 
@@ -87,7 +88,7 @@ class ResultFiles:
                 file.seek(0)
                 digest = hashlib.file_digest(file, "sha256").digest()
         except OSError as error:
-            return LoadedFile(b"", 0, b"", f"It cannot be read: {error.strerror}.")
+            return LoadedFile(b"", 0, _NO_DIGEST, f"It cannot be read: {error.strerror}.")
         return LoadedFile(beginning, size_bytes, digest, f"It is larger than {LARGEST_FILE_BYTES} bytes.")
 
     def content(self, name: str, *, largest_bytes: int = LARGEST_FILE_BYTES) -> bytes:

@@ -191,6 +191,8 @@ def test_a_file_that_is_too_large_is_set_aside_unread(folder: Path) -> None:
 def test_a_file_that_cannot_be_read_is_one_reject(folder: Path) -> None:
     write_result(folder, "1")
     (folder / "2-result.json").symlink_to("/proc/self/mem")
+    write_result(folder, "3")
+    assert len(attempts(folder)) == 2
     assert rejects(folder) == {"2-result.json": "It cannot be read: Input/output error."}
 
 
