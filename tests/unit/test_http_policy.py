@@ -7,6 +7,7 @@ import gzip
 import socket
 import ssl
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -109,7 +110,8 @@ class Server:
             connection.sendall(reply)
 
     def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):  # not every kernel lets a listener be shut down before it is closed
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join(5)
 
@@ -372,6 +374,7 @@ def test_a_silent_server_is_given_up_after_the_read_timeout_and_not_asked_again(
     assert len(server.requests) == 1
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels refuse where Linux lets a connection wait")
 def test_a_server_that_takes_no_connection_is_given_up_after_the_connect_timeout() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
