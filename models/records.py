@@ -103,7 +103,7 @@ class Field(Record, frozen=True, kw_only=True):
     """`schema.custom`, else `schema.type`."""
     is_custom: bool
     role: str | None
-    """sprint, epic_link, epic_name, story_points, severity, acceptance_criteria, or None."""
+    """sprint, epic_link, epic_name, story_points, story_point_estimate, severity, acceptance_criteria, or None."""
 
 
 class Status(Record, frozen=True, kw_only=True):

@@ -48,6 +48,8 @@ PAGES_AHEAD_COUNT = 4
 """How many pages are fetched before the consumer asks for them, and by how many threads."""
 ID_PAGE_ROWS_COUNT = 5_000
 """The most that Cloud gives where nothing but ids is asked for; Data Center gives what its settings allow."""
+LISTINGS_COUNT = 4
+"""How often the ids of a window are listed at most on Cloud, until a listing brings nothing new."""
 BULK_ISSUES_COUNT = 100
 """The most that Cloud takes in one bulk fetch."""
 BULK_HISTORIES_COUNT = 10_000
@@ -416,10 +418,13 @@ class _Cloud:
         self._api = api
 
     def pages(self, jql: str, fields: list[str], keeps: Keeps, resume_token: str | None) -> Iterator[Page]:
+        token, after = _resumed(resume_token, _CLOUD_MARK, (None, None))
+        # To list again would bring what was delivered before the interruption.
+        listings_count = LISTINGS_COUNT if after is None else 1
         marks: list[tuple[str | None, str]] = []
 
         def calls() -> Iterator[Callable[[], _Rows]]:
-            for page_token, ids in self._id_pages(jql, *_resumed(resume_token, _CLOUD_MARK, (None, None))):
+            for page_token, ids in self._id_pages(jql, token, after, listings_count):
                 for batch in _batches(ids, BULK_ISSUES_COUNT):
                     marks.append((page_token, batch[-1]))
                     yield partial(self.issues, batch, fields, keeps)
@@ -432,7 +437,7 @@ class _Cloud:
             )
 
     def id_batches(self, jql: str) -> Iterator[tuple[str, ...]]:
-        return (ids for _, ids in self._id_pages(jql, None, None) if ids)
+        return (ids for _, ids in self._id_pages(jql) if ids)
 
     def first_update(self, jql: str) -> datetime | None:
         body = {"jql": jql, "fields": ["updated"], "maxResults": 1}
@@ -490,15 +495,28 @@ class _Cloud:
                     of_issue[_id_of(history)] = bytes(history)
         return histories
 
-    def _id_pages(self, jql: str, token: str | None, after: str | None) -> Iterator[tuple[str | None, tuple[str, ...]]]:
+    def _id_pages(
+        self, jql: str, token: str | None = None, after: str | None = None, listings_count: int = 1
+    ) -> Iterator[tuple[str | None, tuple[str, ...]]]:
         """The ids, each once, and the token that led to them.
 
         Args:
             jql: what to search for.
             token: of the page to begin with.
             after: the last id on that page that is not wanted again; where it is not there, the whole page is wanted.
+            listings_count: how often to list at most. One listing may miss an issue that the index loses sight of for
+                a moment, or that moved up while another was deleted; it is repeated until it brings nothing new.
         """
         seen: set[str] = set()
+        for number in range(listings_count):
+            known_count = len(seen)
+            for page_token, ids in self._listed(jql, *((token, after) if number == 0 else (None, None))):
+                yield page_token, tuple(one for one in ids if one not in seen)
+                seen.update(ids)
+            if len(seen) == known_count:
+                return
+
+    def _listed(self, jql: str, token: str | None, after: str | None) -> Iterator[tuple[str | None, tuple[str, ...]]]:
         body = {"jql": jql, "fields": ["id"], "maxResults": ID_PAGE_ROWS_COUNT}
         may_begin_anew = True
         while True:
@@ -509,8 +527,7 @@ class _Cloud:
                     if after in ids:
                         ids = ids[ids.index(after) + 1 :]
                     after, is_first_page = None, False
-                    yield page_token, tuple(one for one in ids if one not in seen)
-                    seen.update(ids)
+                    yield page_token, ids
             except SourceRequestError as error:
                 # A token lives for seven days and belongs to one query; without it the window is read anew.
                 if is_first_page or not may_begin_anew or error.facts.get("status") != 400:

@@ -58,23 +58,24 @@ SYSTEM_FIELDS = (
 )
 """The fields of Jira's own that `parse` reads, and so the ones that the client asks for."""
 
-ISSUE_ROLES = frozenset({"sprint", "epic_link", "epic_name", "story_points", "severity"})
+ISSUE_ROLES = frozenset({"sprint", "epic_link", "epic_name", "story_points", "story_point_estimate", "severity"})
 """The roles of custom fields that `parse` reads from an issue."""
 
 _ROLES_BY_SCHEMA = {
     "com.pyxis.greenhopper.jira:gh-sprint": "sprint",
     "com.pyxis.greenhopper.jira:gh-epic-link": "epic_link",
     "com.pyxis.greenhopper.jira:gh-epic-label": "epic_name",
-    "com.pyxis.greenhopper.jira:jsw-story-points": "story_points",
+    "com.pyxis.greenhopper.jira:jsw-story-points": "story_point_estimate",
 }
 _ROLES_BY_NAME = {
     "sprint": "sprint",
     "epic link": "epic_link",
     "epic name": "epic_name",
     "story points": "story_points",
-    "story point estimate": "story_points",
+    "story point estimate": "story_point_estimate",
     "acceptance criteria": "acceptance_criteria",
 }
+_POINTS = frozenset({"story_points", "story_point_estimate"})
 _SEVERITY_NAME = re.compile(r"(?:\w+ )?severity(?: level)?")
 _SYSTEM_FIELD_IDS = {
     "issue type": "issuetype",
@@ -199,6 +200,7 @@ class _Fields(_Shape, kw_only=True):
     epic_link: str | None = None
     epic_name: str | None = None
     story_points: float | None = None
+    story_point_estimate: float | None = None
     severity: Any = None
 
 
@@ -343,7 +345,8 @@ def _issue_batch(payload: bytes, context: ParseContext) -> Batch:
         sprint_start_at=_sprint_time(sprint.startDate) if sprint is not None else None,
         sprint_end_at=_sprint_time(sprint.endDate) if sprint is not None else None,
         sprint_complete_at=_sprint_time(sprint.completeDate) if sprint is not None else None,
-        story_points=fields.story_points,
+        # Projects managed by their team estimate in a field of their own; an issue has one or the other.
+        story_points=fields.story_points if fields.story_points is not None else fields.story_point_estimate,
         original_estimate_seconds=fields.timeoriginalestimate,
         time_spent_seconds=fields.timespent,
         subtasks=tuple([subtask.key for subtask in fields.subtasks or ()]),
@@ -662,7 +665,7 @@ def guessed_role(name: str, schema: Mapping[str, Any]) -> str | None:
         return by_schema
     role = _role_of_name(name.lower())
     # A field that is only called like one of Jira's own is somebody's imitation.
-    if role in {"sprint", "epic_link", "epic_name"} or (role == "story_points" and schema.get("type") != "number"):
+    if role in {"sprint", "epic_link", "epic_name"} or (role in _POINTS and schema.get("type") != "number"):
         return None
     return role
 

@@ -465,6 +465,18 @@ def test_the_operators_choice_of_fields_goes_before_the_guess() -> None:
     assert (issue.severity, issue.story_points) == ("chosen", 8.0)
 
 
+@pytest.mark.parametrize(
+    ("classic", "own", "expected"), [(3, None, 3.0), (None, 5, 5.0), (0, 5, 0.0), (None, None, None)]
+)
+def test_story_points_stand_in_one_of_two_fields(classic: int | None, own: int | None, expected: float | None) -> None:
+    issue = issue_of(
+        payload(customfield_1=classic, customfield_2=own),
+        field_ids={"story_points": "customfield_1", "story_point_estimate": "customfield_2"},
+    )
+
+    assert issue.story_points == expected
+
+
 def test_priority_may_serve_as_severity() -> None:
     issue = issue_of(payload(), options={"severity_field": "priority"})
 
@@ -673,7 +685,7 @@ def custom(name: str, schema_custom: str, schema_type: str = "any", number: int 
         ("冲刺", "com.pyxis.greenhopper.jira:gh-sprint", "array", "sprint"),
         ("Epic Link", "com.pyxis.greenhopper.jira:gh-epic-link", "any", "epic_link"),
         ("Epic Name", "com.pyxis.greenhopper.jira:gh-epic-label", "string", "epic_name"),
-        ("Schätzung", "com.pyxis.greenhopper.jira:jsw-story-points", "number", "story_points"),
+        ("Schätzung", "com.pyxis.greenhopper.jira:jsw-story-points", "number", "story_point_estimate"),
         ("Story Points", "com.atlassian.jira.plugin.system.customfieldtypes:float", "number", "story_points"),
         ("Story Points", "com.atlassian.jira.plugin.system.customfieldtypes:textfield", "string", None),
         ("Sprint", "com.atlassian.jira.plugin.system.customfieldtypes:textfield", "string", None),
