@@ -11,10 +11,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from cryptography.fernet import Fernet
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
 from models.store.session import Database, migrate
+from workers import runtime
 from workers.embedded import EmbeddedServers
 from workers.settings import Settings, load_settings
 
@@ -24,6 +26,21 @@ SAMPLES = ROOT.parent / "shared" / "samples"
 # No test may depend on what the developer's shell happens to say.
 for name in [name for name in os.environ if name.startswith("PLUMBLINE_")]:
     del os.environ[name]
+
+# What reads the settings of this process (celeryconfig does) finds servers that do not exist, and starts none.
+runtime.use(
+    runtime.Runtime(
+        load_settings(
+            {
+                "PLUMBLINE_HOME": tempfile.gettempdir(),
+                "PLUMBLINE_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing",
+                "PLUMBLINE_BROKER_URL": "redis://127.0.0.1:1/0",
+                "PLUMBLINE_SECRET_KEYS": Fernet.generate_key().decode(),
+            }
+        ),
+        role="test",
+    )
+)
 
 
 @pytest.fixture(scope="session")
