@@ -27,7 +27,7 @@ def summarise_all(job: Job, **_later: Any) -> None:
     Idempotent: summaries whose job is waiting already are not asked twice.
     """
     with job.transaction() as session:
-        for name in summaries.dirty_summaries(session):
+        for name in summaries.dirty_summaries(session, as_of=datetime.now(UTC)):
             job.enqueue(session, "summarise.one", summary=name)
 
 
