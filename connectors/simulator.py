@@ -411,6 +411,9 @@ class Routes:
         for route in routes:
             segments = route.path.split("/")
             self._by_length.setdefault(len(segments), []).append((segments, route))
+        for known in self._by_length.values():
+            # What is named beats what is captured: /project/search is no project.
+            known.sort(key=lambda pair: sum(segment[:1] == "{" for segment in pair[0]))
 
     def find(self, method: str, path: str) -> tuple[Route | None, list[str], bool]:
         """The route, what it captured, and whether the path at least is known under another method."""

@@ -419,7 +419,7 @@ class World:
 
     def save(self, issue: Issue, at: datetime) -> None:
         """Note that an issue changed."""
-        issue.updated_at = milliseconds(at)
+        issue.updated_at = max(issue.updated_at, milliseconds(at))
         issue.rendered = {}
         self.on_change(issue, issue.updated_at)
 
