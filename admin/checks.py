@@ -34,10 +34,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers behind the sentence, for machines."""
 
 
-def check_database(database: Database) -> Finding:
+def check_database(process: Runtime) -> Finding:
     """Whether the database answers, and is new enough."""
     try:
-        version = database.ping()
+        version = process.database.ping()
     except PlumblineError as error:
         return Finding(
             name="database",
@@ -45,10 +45,12 @@ def check_database(database: Database) -> Finding:
             detail=error.message,
             mend="Check PLUMBLINE_DATABASE_URL and that PostgreSQL runs there.",
         )
+    is_embedded = "postgresql" in process.endpoints.embedded
     return Finding(
         name="database",
         is_ok=True,
-        detail=f"PostgreSQL {version // 10_000}.{version % 10_000} at {database.address}",
+        detail=f"PostgreSQL {version // 10_000}.{version % 10_000}"
+        + (", embedded" if is_embedded else f" at {process.database.address}"),
         facts={"version": version},
     )
 
@@ -127,3 +129,17 @@ def check_beat(database: Database) -> Finding:
     else:
         return Finding(name="beat", is_ok=True, detail="sends what is due", facts=facts)
     return Finding(name="beat", is_ok=False, detail=detail, mend="plumbline up", facts=facts)
+
+
+def check_jobs(database: Database) -> Finding:
+    """How many jobs wait and run, and how many have failed of late; the schema fits."""
+    with database.transaction() as session:
+        counts = jobs.counts(session)
+    failed = f", {counts.failed} failed in the last hour" if counts.failed else ""
+    return Finding(
+        name="jobs",
+        is_ok=True,
+        detail=f"{counts.waiting} waiting, {counts.running} running{failed}",
+        mend="plumbline jobs list --status failed" if counts.failed else None,
+        facts={"waiting": counts.waiting, "running": counts.running, "failed": counts.failed},
+    )

@@ -53,12 +53,12 @@ def add(
     no_test: NoTestOption = False,
     as_json: output.JsonOption = False,
 ) -> None:
-    """Add a connection, once the instance has accepted the token.
+    r"""Add a connection, once the instance has accepted the token.
 
     Example:
-        export GITLAB_TOKEN=…
-        plumbline connection add gitlab work --url https://gitlab.example.com --token-env GITLAB_TOKEN
-        pass jira | plumbline connection add jira site --url https://acme.atlassian.net --user me@acme.com --token-stdin
+        plumbline connection add gitlab work --url https://git.acme.com --token-env T
+        plumbline connection add jira site --url https://acme.atlassian.net \
+            --user me@acme.com --token-stdin < token.txt
     """
     from admin.cli.process import ready
     from connectors import registry
@@ -191,7 +191,7 @@ def list_(as_json: output.JsonOption = False) -> None:
 
 
 @group.command("test")
-def test_(name: NameArgument, as_json: output.JsonOption = False) -> None:
+def probe_(name: NameArgument, as_json: output.JsonOption = False) -> None:
     """Ask an instance who it is, who we are to it, and for each of its scopes. Changes nothing.
 
     Example:

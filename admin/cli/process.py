@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from admin.cli import output
 from models.errors import PlumblineError
-from models.store.session import Database, current_revision, newest_revision
+from models.store.session import current_revision, newest_revision
 from workers import runtime
 from workers.logs import configure_logging
 from workers.runtime import Runtime
@@ -26,10 +26,10 @@ def start() -> Runtime:
         SettingsError: they are wrong.
     """
     settings = load_settings()
+    if "log_level" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"log_level": "warning"})
     if output.is_debug.get():
         settings = settings.model_copy(update={"log_level": "debug"})
-    elif "log_level" not in settings.model_fields_set:
-        settings = settings.model_copy(update={"log_level": "warning"})
     configure_logging(settings)
     process = Runtime(settings, role="cli")
     runtime.use(process)
@@ -57,17 +57,18 @@ def ready() -> Runtime:
         SchemaError: the schema is of another version.
     """
     process = connected()
-    check_schema(process.database)
+    found, needed = current_revision(process.database), newest_revision()
+    if found is None:
+        raise SchemaError(f"{where(process)} is empty; run `plumbline migrate`.")
+    if found != needed:
+        raise SchemaError(
+            f"{where(process)} is at version {found} and this Plumbline needs {needed}; run `plumbline migrate`."
+        )
     return process
 
 
-def check_schema(database: Database) -> None:
-    """Raise `SchemaError` where the schema is not the one of this version, with what to do."""
-    found, needed = current_revision(database), newest_revision()
-    if found == needed:
-        return
-    if found is None:
-        raise SchemaError(f"The database at {database.address} is empty; run `plumbline migrate`.")
-    raise SchemaError(
-        f"The database is at version {found} and this version of Plumbline needs {needed}; run `plumbline migrate`."
-    )
+def where(process: Runtime) -> str:
+    """The database, in words that begin a sentence."""
+    if "postgresql" in process.endpoints.embedded:
+        return f"The embedded database in {process.settings.home}"
+    return f"The database at {process.database.address}"

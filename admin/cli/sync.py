@@ -36,7 +36,7 @@ def sync(
 
     Example:
         plumbline sync --wait
-        plumbline sync work --scope acme/shop --stream merge_requests --since 2026-01-01 --wait
+        plumbline sync work --scope acme/shop --since 2026-01-01 --wait
     """
     from admin.cli.process import ready
 

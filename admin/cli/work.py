@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Protocol
 
@@ -56,14 +56,23 @@ def ask_and_end(process: Any, task: str, *, wait: bool, as_json: bool, **args: A
     Raises:
         typer.Exit: with 1, where a followed job failed.
     """
-    job_id = ask(process, task, **args)
+    end(process, [ask(process, task, **args)], wait=wait, as_json=as_json)
+
+
+def end(process: Any, job_ids: Sequence[int], *, wait: bool, as_json: bool) -> None:
+    """End a command that has asked for jobs: follow them where that is wanted, and print how it went.
+
+    Raises:
+        typer.Exit: with 1, where a followed job failed.
+    """
     if wait:
-        follow(process, job_id, as_json=as_json)
+        follow(process, job_ids, as_json=as_json)
         return
     if as_json:
-        output.print_json({"job_id": job_id})
+        output.print_json({"job_ids": list(job_ids)})
     else:
-        output.say(f"Job {job_id} is queued; `plumbline jobs show {job_id}` says how it goes.")
+        for job_id in job_ids:
+            output.say(f"Job {job_id} is queued; `plumbline jobs show {job_id}` says how it goes.")
     if not workers_answer():
         output.note("No worker answers now, so it waits; `plumbline up` starts one.")
 
@@ -75,8 +84,8 @@ def workers_answer() -> bool:
     return bool(answering_workers())
 
 
-def follow(process: Any, job_id: int, *, as_json: bool) -> None:
-    """Follow a job and all that it asks for, with progress on stderr, and print how it ended.
+def follow(process: Any, job_ids: Sequence[int], *, as_json: bool) -> None:
+    """Follow jobs and all that they ask for, with progress on stderr, and print how they ended.
 
     Raises:
         typer.Exit: with 1, where any of them failed.
@@ -84,15 +93,15 @@ def follow(process: Any, job_id: int, *, as_json: bool) -> None:
     """
     started = time.monotonic()
     try:
-        family = _until_finished(process, job_id)
+        family = _until_finished(process, job_ids)
     except KeyboardInterrupt:
-        output.note(f"\nJob {job_id} goes on without us; `plumbline jobs show {job_id}` says how.")
+        output.note(f"\n{_named(job_ids)} will go on without us; `plumbline jobs list` shows how.")
         raise
     duration_seconds = time.monotonic() - started
     if as_json:
         output.print_json(
             {
-                "job_id": job_id,
+                "job_ids": list(job_ids),
                 "jobs": family.total,
                 "failed": family.failed,
                 "rows_read": family.rows_read,
@@ -103,29 +112,34 @@ def follow(process: Any, job_id: int, *, as_json: bool) -> None:
         )
     else:
         output.say(
-            f"Job {job_id} has ended after {duration_seconds:.1f} s: {_counted(family.total, 'job')}, "
+            f"{_named(job_ids)} ended after {duration_seconds:.1f} s: {counted(family.total, 'job')}, "
             f"{family.rows_read:,} rows read, {family.rows_written:,} written."
         )
     if family.failed:
-        output.note(f"{_counted(family.failed, 'job')} did not succeed; see `plumbline jobs list --status failed`.")
+        output.note(f"{counted(family.failed, 'job')} did not succeed; see `plumbline jobs list --status failed`.")
         for failure in family.failures:
             output.note(f"Error: {failure.splitlines()[0]}")
         raise typer.Exit(1)
 
 
-def _counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
+    """A number of things, e.g. `1 job`, `1,200 jobs`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def _until_finished(process: Any, job_id: int) -> Any:
+def _named(job_ids: Sequence[int]) -> str:
+    return f"Job {job_ids[0]}" if len(job_ids) == 1 else f"Jobs {', '.join(map(str, job_ids))}"
+
+
+def _until_finished(process: Any, job_ids: Sequence[int]) -> Any:
     from models.store import jobs
 
     said: set[str] = set()
-    watch = _WorkerWatch(job_id)
+    watch = _WorkerWatch(_named(job_ids))
     with _progress() as display:
         while True:
             with process.database.transaction() as session:
-                family = jobs.family(session, job_id)
+                family = jobs.family(session, *job_ids)
             display.show(family)
             if family.finished == family.total:
                 return family
@@ -142,8 +156,8 @@ def _until_finished(process: Any, job_id: int) -> Any:
 class _WorkerWatch:
     """Notices when nobody works, tells it once, and gives up after a minute."""
 
-    def __init__(self, job_id: int) -> None:
-        self._job_id = job_id
+    def __init__(self, jobs: str) -> None:
+        self._jobs = jobs
         self._seen: tuple[int, int] = (0, 0)
         self._idle_since = self._asked_at = time.monotonic()
         self._has_told = False
@@ -162,8 +176,8 @@ class _WorkerWatch:
             return None
         if now - self._idle_since > GIVE_UP_SECONDS:
             raise NoWorkerError(
-                f"No worker has answered for {GIVE_UP_SECONDS:.0f} s. Job {self._job_id} stays queued, and runs when "
-                "`plumbline up` starts one."
+                f"No worker has answered for {GIVE_UP_SECONDS:.0f} s. {self._jobs} will run when `plumbline up` starts "
+                "one."
             )
         if self._has_told:
             return None
@@ -186,7 +200,7 @@ class _Lines:
     def show(self, family: Any) -> None:
         if time.monotonic() >= self._next:
             self._next += LINE_SECONDS
-            output.note(f"{family.finished} of {_counted(family.total, 'job')} done, {family.rows_read:,} rows read")
+            output.note(f"{family.finished} of {counted(family.total, 'job')} done, {family.rows_read:,} rows read")
 
     def tell(self, remark: str) -> None:
         output.note(remark)

@@ -183,6 +183,19 @@ def ensure_project(session: Session, tenant_id: int, title: str, *, timezone: st
     )
 
 
+def project_id(session: Session, title: str) -> int:
+    """The id of the project of that title.
+
+    Raises:
+        NotFoundError: there is none; the message lists those that there are.
+    """
+    titles: dict[str, int] = dict(session.execute(text("SELECT title, id FROM projects ORDER BY title")).tuples().all())
+    if title not in titles:
+        known = f"there are: {', '.join(list(titles)[:20])}" if titles else "there are none yet"
+        raise NotFoundError(f"There is no project {title!r}; {known}.")
+    return titles[title]
+
+
 def ensure_repository(
     session: Session, tenant_id: int, project_id: int, *, provider: str, external_id: str, title: str
 ) -> int:

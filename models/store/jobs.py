@@ -254,8 +254,8 @@ def listing(session: Session, *, status: str | None = None, task: str | None = N
     )
 
 
-def family(session: Session, root_id: int) -> Row[Any]:
-    """A job and all that it asked for, added up; what a follower shows.
+def family(session: Session, *root_ids: int) -> Row[Any]:
+    """Some jobs and all that they asked for, added up; what a follower shows.
 
     Returns:
         One row: total, finished, failed, running, done (finished ones, and the done part of running ones), rows_read,
@@ -273,10 +273,28 @@ def family(session: Session, root_id: int) -> Row[Any]:
                    COALESCE(sum(rows_written), 0)::bigint AS rows_written,
                    COALESCE(array_agg(DISTINCT error) FILTER (WHERE error IS NOT NULL), '{{}}') AS errors,
                    COALESCE(array_agg(DISTINCT error) FILTER (WHERE status IN ('failed', 'lost')), '{{}}') AS failures
-            FROM job_runs WHERE id = :id OR root_id = :id
+            FROM job_runs WHERE id = ANY(:ids) OR root_id = ANY(:ids)
             """
         ),
-        {"id": root_id},
+        {"ids": list(root_ids)},
+    ).one()
+
+
+def counts(session: Session) -> Row[Any]:
+    """How many jobs wait and run now, and how many failed or got lost in the last hour.
+
+    Returns:
+        One row: waiting, running, failed.
+    """
+    return session.execute(
+        text(
+            """
+            SELECT (SELECT count(*) FROM job_runs WHERE status IN ('queued', 'retrying')) AS waiting,
+                   (SELECT count(*) FROM job_runs WHERE status = 'running') AS running,
+                   (SELECT count(*) FROM job_runs WHERE status IN ('failed', 'lost')
+                    AND finished_at > now() - interval '1 hour') AS failed
+            """
+        )
     ).one()
 
 

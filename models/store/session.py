@@ -183,7 +183,7 @@ def migrate(database: Database, revision: str = "head") -> tuple[str | None, str
             before = MigrationContext.configure(connection).get_current_revision()
             connection.rollback()
             config = _alembic_config(connection)
-            if revision == "base" or revision.startswith("-"):
+            if _goes_back(before, revision):
                 command.downgrade(config, revision)
             else:
                 command.upgrade(config, revision)
@@ -193,6 +193,22 @@ def migrate(database: Database, revision: str = "head") -> tuple[str | None, str
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": lock_key(MIGRATION_LOCK)})
             connection.commit()
     return before, after
+
+
+def is_downgrade(database: Database, revision: str) -> bool:
+    """Whether migrating to a revision would take away what later ones have made."""
+    return _goes_back(current_revision(database), revision)
+
+
+def _goes_back(current: str | None, revision: str) -> bool:
+    if revision == "base" or revision.startswith("-"):
+        return True
+    if current is None or revision in {"head", "heads"} or revision.startswith("+"):
+        return False
+    script = ScriptDirectory.from_config(_alembic_config())
+    older = {each.revision for each in script.walk_revisions("base", current)} - {current}
+    target = script.get_revision(revision)
+    return target is not None and target.revision in older
 
 
 def newest_revision() -> str | None:
