@@ -89,6 +89,7 @@ class _Guard:
     def __init__(self, archive: Path, into: Path, limits: ArchiveLimits) -> None:
         self._archive_name = archive.name
         self._into = into
+        self._folders = {into}
         self._limits = limits
         self._archive_bytes = archive.stat().st_size
         self._entries_count = 0
@@ -121,7 +122,9 @@ class _Guard:
         target = self._into.joinpath(*self._safe_parts(name))
         entry_bytes = 0
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.parent not in self._folders:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._folders.add(target.parent)
             with target.open("xb") as file:
                 while chunk := source.read(_CHUNK_BYTES):
                     entry_bytes += len(chunk)

@@ -126,6 +126,9 @@ def test_order_and_repetition_of_parameters_do_not_matter(pairs: list[tuple[str,
             id="suites",
         ),
         pytest.param({"fullName": "Cart: adding twice", "name": "adding"}, "", "Cart: adding twice", id="no labels"),
+        pytest.param(
+            {"fullName": "tests.test_cart#", "name": "adding"}, "", "tests.test_cart#", id="nothing after the mark"
+        ),
         pytest.param({"name": "adding"}, "", "adding", id="name alone"),
         pytest.param({"testCaseId": "C-17"}, "", "C-17", id="id alone"),
     ],
@@ -149,6 +152,8 @@ def test_parameters_do_not_make_another_case() -> None:
     [
         (labels(framework="pytest", language="cpython3"), "pytest"),
         (labels(language="java"), "java"),
+        ([{"name": "framework"}, *labels(framework="", language="java")], "java"),
+        (labels(framework="pytest") + labels(framework="unittest"), "pytest"),
         ([], "unknown"),
     ],
 )
