@@ -458,9 +458,12 @@ def _marked(token: str) -> list[psutil.Process]:
 
 
 def _kill_marked(token: str) -> None:
-    for process in _marked(token):
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
+    deadline = time.monotonic() + 2
+    while (left := _marked(token)) and time.monotonic() < deadline:
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        time.sleep(0.02)
 
 
 def _has_ended(process: psutil.Process) -> bool:
