@@ -174,7 +174,7 @@ class TableComparison(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int]
     """Kind to how many rows; kinds without any are left out."""
     columns: dict[str, int]
-    """Of rows that both sides have: in how many each column is not equal."""
+    """Of rows that differ: in how many each column is not equal."""
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -347,7 +347,7 @@ class Snapshot:
         columns = session.execute(
             text(
                 "SELECT name, count(*) FROM found, unnest(columns) AS name "
-                "WHERE part = :part AND kind <> 'rejected' GROUP BY name ORDER BY count(*) DESC, name"
+                "WHERE part = :part AND kind = 'differs' GROUP BY name ORDER BY count(*) DESC, name"
             ),
             {"part": part.name},
         )
