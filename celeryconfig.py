@@ -19,7 +19,8 @@ task_acks_late = True
 # Late acknowledgement alone loses the task whose child process was killed.
 task_reject_on_worker_lost = True
 # An error was judged and written to job_runs; delivering its message again would run it twice.
-task_acks_on_failure_or_timeout = True
+task_acks_on_failure = True
+task_acks_on_timeout = True
 # A worker holds no message that it is not working on: what waits can be taken by another.
 worker_prefetch_multiplier = 1
 # Redis delivers an unacknowledged message again after this long. It must be longer than any task can run, or that task

@@ -8,7 +8,7 @@ how to wait: a source that asks for patience raises `RateLimitedError`, and the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import msgspec
@@ -64,6 +64,8 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     """Where to go on after this page, or None where the window has to be started again after a crash."""
     progress_ratio: float | None = None
     """How much of the window is done, 0 to 1, where it can be known."""
+    fetched_at: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
+    """When, by our clock; of two copies with one update time the later fetched wins."""
     failures: tuple[tuple[str, str, bytes], ...] = ()
     """Objects that could not be fetched or decoded: (external id, reason, what was received)."""
 
@@ -98,7 +100,7 @@ class ParseContext(msgspec.Struct, frozen=True, kw_only=True):
     options: Mapping[str, Any] = {}
     """The connection's options, the scope's laid over them."""
     field_ids: Mapping[str, str] = {}
-    """Role of a custom field (see `records.Field.role`) to its id at this instance, e.g. `sprint` to `customfield_10020`."""
+    """Role of a custom field (see `records.Field.role`) to its id there, e.g. `sprint` to `customfield_10020`."""
     field_names: Mapping[str, str] = {}
     """Name of a custom field to its id, for the histories of old servers, which give names only. May be left empty."""
 

@@ -14,9 +14,8 @@ from connectors.base import Connector, Page, Stream, Window
 from models.errors import SourceError, UsageError, Verdict
 from models.rules.windows import Span, cut
 from models.store import connections, sync
-from models.store.copy import Written
 from models.store.session import assert_no_transaction
-from tasks.steps import Source, load_source, opened, promote
+from tasks.steps import Source, in_batches, load_source, opened, stage_and_promote
 from workers.queues import Queue
 from workers.retry import RetryPolicy
 from workers.task import Job, task
@@ -146,13 +145,13 @@ def _plan(
 
 
 def _collect(job: Job, source: Source, connector: Connector, stream: Stream, window_id: int) -> None:
+    """Read a window from where it was stopped; the last one of a stream moves its watermark."""
     with job.transaction() as session:
         window = sync.window(session, window_id)
         sync.start_window(session, window_id)
     span = Window(since=window.since, until=window.until)
     try:
-        pages = connector.pages(source.scope, stream.name, span, window.page_token)
-        for page in pages:
+        for page in in_batches(connector.pages(source.scope, stream.name, span, window.page_token)):
             _keep(job, source, stream, page, window_id)
     except SourceError as error:
         if error.verdict is not Verdict.RETRY:
@@ -168,9 +167,9 @@ def _collect(job: Job, source: Source, connector: Connector, stream: Stream, win
 def _keep(job: Job, source: Source, stream: Stream, page: Page, window_id: int) -> None:
     """Stage, promote and count a page in one transaction."""
     assert_no_transaction()
-    fetched_at = datetime.now(UTC)
     with job.transaction() as session:
-        written = _stage_and_promote(session, source, stream, page, fetched_at, window_id)
+        sync.commit_without_waiting(session)
+        written = stage_and_promote(session, source, stream, page, window_id=window_id)
         sync.advance_window(
             session, window_id, page_token=page.resume_token, rows_seen=len(page.items), written=written.total
         )
@@ -190,22 +189,7 @@ def _collect_dictionary(
     """Read a small stream whole."""
     for page in connector.pages(source.scope, stream.name, Window()):
         with job.transaction() as session:
-            written = _stage_and_promote(session, source, stream, page, datetime.now(UTC), None)
+            written = stage_and_promote(session, source, stream, page, window_id=None)
             job.report(session, rows_read=len(page.items), rows_written=written.total)
     with job.transaction() as session:
         sync.finish_dictionary(session, source.scope.id, stream.name, run_started_at=run_started_at, job_id=job.id)
-
-
-def _stage_and_promote(
-    session: Any, source: Source, stream: Stream, page: Page, fetched_at: datetime, window_id: int | None
-) -> Written:
-    sync.stage(
-        session,
-        source.scope.id,
-        stream.name,
-        ((item.external_id, item.payload) for item in page.items),
-        fetched_at=fetched_at,
-        window_id=window_id,
-        parser_version=stream.parser_version,
-    )
-    return promote(session, source, stream.name, page.items, fetched_at=fetched_at, failures=page.failures)

@@ -5,7 +5,8 @@ No task is declared here, and no task module imports another; what two of them s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -18,7 +19,17 @@ from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session
 
 from connectors import registry
-from connectors.base import ConnectionSpec, Connector, ConnectorKind, Item, OpenGate, ParseContext, ScopeSpec
+from connectors.base import (
+    ConnectionSpec,
+    Connector,
+    ConnectorKind,
+    Item,
+    OpenGate,
+    Page,
+    ParseContext,
+    ScopeSpec,
+    Stream,
+)
 from models.errors import AccessDeniedError, BadRecordError, ForbiddenResourceError, GoneError, UsageError
 from models.records import Batch
 from models.store import connections, jira, records, sync
@@ -28,6 +39,9 @@ from workers import runtime, secrets
 from workers.settings import Settings
 
 logger = structlog.get_logger("plumbline.sync")
+
+BATCH_ITEMS = 500
+BATCH_SECONDS = 1.0
 
 BAD_ROW = (DataError, IntegrityError, psycopg.DataError, psycopg.IntegrityError)
 """What the database raises for a value that does not fit."""
@@ -109,6 +123,58 @@ def opened(database: Database, source: Source) -> Iterator[Connector]:
         with database.transaction() as session:
             connections.set_scope_error(session, source.scope.id, error.message)
         raise
+
+
+def in_batches(pages: Iterable[Page]) -> Iterator[Page]:
+    """Join small pages into larger ones, because a transaction costs the same for one row and for hundreds.
+
+    Args:
+        pages: of a window, in their order.
+
+    Returns:
+        Pages of at least `BATCH_ITEMS` items, or of what came within `BATCH_SECONDS`; the last one is what is left.
+    """
+    waiting: list[Page] = []
+    since = time.monotonic()
+    for page in pages:
+        waiting.append(page)
+        if sum(len(each.items) for each in waiting) >= BATCH_ITEMS or time.monotonic() - since > BATCH_SECONDS:
+            yield _joined(waiting)
+            waiting = []
+            since = time.monotonic()
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(pages: Sequence[Page]) -> Page:
+    if len(pages) == 1:
+        return pages[0]
+    return Page(
+        items=tuple(item for page in pages for item in page.items),
+        failures=tuple(failure for page in pages for failure in page.failures),
+        fetched_at=min(page.fetched_at for page in pages),
+        resume_token=pages[-1].resume_token,
+        progress_ratio=pages[-1].progress_ratio,
+    )
+
+
+def stage_and_promote(
+    session: Session, source: Source, stream: Stream, page: Page, *, window_id: int | None
+) -> Written:
+    """Keep a page's payloads as received, and turn them into rows.
+
+    Transaction: the caller's.
+    """
+    sync.stage(
+        session,
+        source.scope.id,
+        stream.name,
+        ((item.external_id, item.payload) for item in page.items),
+        fetched_at=page.fetched_at,
+        window_id=window_id,
+        parser_version=stream.parser_version,
+    )
+    return promote(session, source, stream.name, page.items, fetched_at=page.fetched_at, failures=page.failures)
 
 
 def promote(

@@ -1,7 +1,7 @@
 """Which ticks of a schedule are due. Pure: the clock is an argument.
 
 A tick is an instant; its cron expression is read in the schedule's time zone. A local time that daylight saving skips
-runs just after the gap, and one that it repeats runs once, the first time; a cron of every hour (`*` in the hour's place)
+runs just after the gap, and one that it repeats runs once, the first time; a cron of every hour (`*` as its hour)
 runs every hour all the same.
 """
 
