@@ -189,7 +189,7 @@ def project_id(session: Session, title: str) -> int:
     Raises:
         NotFoundError: there is none; the message lists those that there are.
     """
-    titles: dict[str, int] = dict(session.execute(text("SELECT title, id FROM projects ORDER BY title")).tuples().all())
+    titles: dict[str, int] = dict(session.execute(text("SELECT title, id FROM projects ORDER BY title")).all())
     if title not in titles:
         known = f"there are: {', '.join(list(titles)[:20])}" if titles else "there are none yet"
         raise NotFoundError(f"There is no project {title!r}; {known}.")
