@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
+from itertools import chain
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo
@@ -34,7 +35,7 @@ import msgspec
 from jira import JIRA
 
 from connectors.base import ConnectionSpec, Item, Page, Probe, RateGate, ScopeSpec, Window
-from connectors.http import fetch_ahead, gate_key_of, get_bytes, mount_policy, post_bytes
+from connectors.http import fetch_ahead, gate_key_of, get_bytes, mount_policy, post_bytes, utc_now
 from connectors.jira.jql import IN_STABLE_ORDER, quoted, updated_between, with_ids
 from connectors.jira.parse import ISSUE_ROLES, SYSTEM_FIELDS, field_ids_of, guessed_role, mended_json
 from models.errors import GoneError, SourceRequestError, TransientSourceError, UsageError
@@ -42,7 +43,7 @@ from models.errors import GoneError, SourceRequestError, TransientSourceError, U
 T = TypeVar("T")
 
 PAGE_ROWS_COUNT = 100
-"""Issues with histories in one answer of Data Center; larger pages are slower there. Option `page_size`."""
+"""Issues with histories in one answer of Data Center; larger pages are slower there."""
 OVERLAP_ROWS_COUNT = 3
 PAGES_AHEAD_COUNT = 4
 """How many pages are fetched before the consumer asks for them, and by how many threads."""
@@ -145,9 +146,9 @@ _TOKEN_PAGE = msgspec.json.Decoder(_TokenPage)
 _BULK = msgspec.json.Decoder(_Bulk)
 _HISTORY_PAGE = msgspec.json.Decoder(_HistoryPage)
 _SEARCH_PAGE = msgspec.json.Decoder(_SearchPage)
-_FIELD_ROWS = msgspec.json.Decoder(list[_FieldRow])
-_CLOUD_MARK = msgspec.json.Decoder(tuple[str | None, str | None])
-"""The token of a page of ids, and the last id on it that was delivered."""
+_FIELD_ROW = msgspec.json.Decoder(_FieldRow)
+_ANCHORS = msgspec.json.Decoder(tuple[str, ...])
+"""Issues that were delivered last."""
 _POSITION = msgspec.json.Decoder(tuple[int, tuple[str, ...]])
 """A position in the result of a search, and issues delivered that lie there."""
 _RAW = msgspec.json.Decoder(msgspec.Raw)
@@ -165,14 +166,20 @@ class _Row(msgspec.Struct, gc=False):
 class _Rows(msgspec.Struct):
     """What one request for issues brought."""
 
-    rows: list[_Row]
-    failures: list[tuple[str, str, bytes]]
+    asked_at: datetime
+    """When, by our clock, before the request: what changed since is not in it."""
+    rows: list[_Row] = []
+    failures: list[tuple[str, str, bytes]] = []
     start: int = 0
     total: int = 0
 
     @property
     def end(self) -> int:
         return self.start + len(self.rows) + len(self.failures)
+
+    def itself(self) -> _Rows:
+        """What is at hand, as a call among calls that fetch."""
+        return self
 
     @property
     def external_ids(self) -> set[str]:
@@ -202,8 +209,9 @@ class JiraConnector:
     Args:
         spec: `auth` holds `token`, and `user` beside it where the token is used like a password (Cloud: the e-mail of
             the account; Data Center: its name); without either the instance is read anonymously. Options: `page_size`
-            (Data Center, 4 to 1,000), `ca_file` (certificates to trust in place of the system's), `custom_fields`
-            (role to field id) and `severity_field` (a field id).
+            (rows of a page of a search, 4 to 5,000: of ids on Cloud, of whole issues on Data Center), `ca_file`
+            (certificates to trust in place of the system's), `custom_fields` (role to field id) and `severity_field`
+            (a field id).
         gate: the patience that all processes share.
     """
 
@@ -237,7 +245,7 @@ class JiraConnector:
         self._server_info: Mapping[str, Any] | None = None
         self._server_time: tuple[datetime, float] | None = None
         self._zone: tuple[tzinfo | None] | None = None
-        self._field_ids: tuple[str, ...] | None = None
+        self._role_field_ids: tuple[str, ...] | None = None
 
     def probe(self) -> Probe:
         """Ask the instance who it is, who we are to it, and what time it has."""
@@ -278,7 +286,7 @@ class JiraConnector:
     def pages(self, scope: ScopeSpec, stream: str, window: Window, resume_token: str | None = None) -> Iterator[Page]:
         """Fetch a window page by page, complete objects only, four pages ahead of the consumer."""
         if stream in _DICTIONARIES:
-            yield Page(items=self._dictionary(stream), progress_ratio=1.0)
+            yield self._dictionary(stream)
             return
         self._info()
         is_past = window.until is not None and window.until <= self._now() - OPEN_ENDED_WITHIN
@@ -299,7 +307,7 @@ class JiraConnector:
     def listing(self, scope: ScopeSpec, stream: str) -> Iterator[tuple[str, ...]]:
         """All external ids of the stream as the source has them now, in batches."""
         if stream in _DICTIONARIES:
-            yield tuple(item.external_id for item in self._dictionary(stream))
+            yield tuple(item.external_id for item in self._dictionary(stream).items)
             return
         batches = self._deployment().id_batches(f"project = {quoted(scope.external_key)} {IN_STABLE_ORDER}")
         while (batch := self._of_project(scope, lambda: next(batches, None))) is not None:
@@ -309,7 +317,7 @@ class JiraConnector:
         """Fetch some objects by id, issues from whatever project they are in now. What is not shown is missing."""
         if stream in _DICTIONARIES:
             wanted = set(external_ids)
-            return Page(items=tuple(item for item in self._dictionary(stream) if item.external_id in wanted))
+            return Page(items=tuple(item for item in self._dictionary(stream).items if item.external_id in wanted))
         if not external_ids:
             return Page(items=())
         fields, deployment = self._issue_fields(scope), self._deployment()
@@ -317,6 +325,7 @@ class JiraConnector:
         found = list(fetch_ahead(self._pool, calls, PAGES_AHEAD_COUNT))
         return Page(
             items=tuple(Item(row.external_id, row.payload) for rows in found for row in rows.rows),
+            fetched_at=min(rows.asked_at for rows in found),
             failures=tuple(failure for rows in found for failure in rows.failures),
         )
 
@@ -365,12 +374,21 @@ class JiraConnector:
 
     def _deployment(self) -> _Deployment:
         if _is_cloud(self._info()):
-            return _Cloud(self._api)
-        return _DataCenter(self._api, self._page_rows_count)
+            return _Cloud(self._api, self._page_rows_count or ID_PAGE_ROWS_COUNT)
+        return _DataCenter(self._api, self._page_rows_count or PAGE_ROWS_COUNT)
 
-    def _dictionary(self, stream: str) -> tuple[Item, ...]:
+    def _dictionary(self, stream: str) -> Page:
+        asked_at = utc_now()
         rows = _decoded(self._api.get(_DICTIONARIES[stream]), _RAW_LIST, self._api.host)
-        return tuple(Item(str(_decoded(row, _IDENTIFIED, self._api.host).id), bytes(row)) for row in rows)
+        if stream == "fields":
+            self._role_field_ids = tuple(_role_field_ids(rows))
+        items = tuple(Item(_id_of(row), bytes(row)) for row in rows)
+        return Page(
+            items=tuple(item for item in items if item.external_id != NO_ID),
+            progress_ratio=1.0,
+            fetched_at=asked_at,
+            failures=tuple((NO_ID, "it has no id", item.payload) for item in items if item.external_id == NO_ID),
+        )
 
     def _issue_fields(self, scope: ScopeSpec) -> list[str]:
         """What is asked for: what parse reads, whatever it may be called here.
@@ -378,17 +396,10 @@ class JiraConnector:
         Every field that looks like a role is asked for, not only the one that has it, so that the operator may choose
         another later and replay.
         """
-        if self._field_ids is None:
-            rows = _decoded(self._api.get("field"), _FIELD_ROWS, self._api.host)
-            self._field_ids = tuple(
-                row.id
-                for row in rows
-                if row.schema is not None
-                and guessed_role(row.name, msgspec.structs.asdict(row.schema)) in ISSUE_ROLES
-                and row.id.startswith("customfield_")
-            )
+        if self._role_field_ids is None:
+            self._dictionary("fields")
         chosen = field_ids_of({}, {**self._options, **scope.options})
-        return list(dict.fromkeys((*SYSTEM_FIELDS, *self._field_ids, *chosen.values())))
+        return list(dict.fromkeys((*SYSTEM_FIELDS, *(self._role_field_ids or ()), *chosen.values())))
 
 
 class _Api:
@@ -414,30 +425,66 @@ class _Api:
 class _Cloud:
     """Jira Cloud: ids by token, then issues and histories in bulk."""
 
-    def __init__(self, api: _Api) -> None:
+    def __init__(self, api: _Api, page_rows_count: int) -> None:
         self._api = api
+        self._page_rows_count = page_rows_count
 
     def pages(self, jql: str, fields: list[str], keeps: Keeps, resume_token: str | None) -> Iterator[Page]:
-        token, after = _resumed(resume_token, _CLOUD_MARK, (None, None))
-        # To list again would bring what was delivered before the interruption.
-        listings_count = LISTINGS_COUNT if after is None else 1
-        marks: list[tuple[str | None, str]] = []
+        anchors = _resumed(resume_token, _ANCHORS, ())
+        marks: list[tuple[str, ...]] = []
 
         def calls() -> Iterator[Callable[[], _Rows]]:
-            for page_token, ids in self._id_pages(jql, token, after, listings_count):
+            for ids in self.id_batches(jql, anchors):
                 for batch in _batches(ids, BULK_ISSUES_COUNT):
-                    marks.append((page_token, batch[-1]))
+                    marks.append(batch[-OVERLAP_ROWS_COUNT:])
                     yield partial(self.issues, batch, fields, keeps)
 
         for number, found in enumerate(fetch_ahead(self._api.pool, calls(), PAGES_AHEAD_COUNT)):
             yield Page(
                 items=tuple(Item(row.external_id, row.payload) for row in found.rows),
                 resume_token=msgspec.json.encode(marks[number]).decode(),
+                fetched_at=found.asked_at,
                 failures=tuple(found.failures),
             )
 
-    def id_batches(self, jql: str) -> Iterator[tuple[str, ...]]:
-        return (ids for _, ids in self._id_pages(jql) if ids)
+    def id_batches(self, jql: str, anchors: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+        """All ids, each once.
+
+        One listing may miss an issue that the index loses sight of for a moment, or that moved up to an earlier page
+        while another left; so it is repeated until it brings nothing new. Tokens are not kept across interruptions:
+        they live for a week, where they lead after a deletion is not documented, and listing ids again is cheap.
+
+        Args:
+            jql: what to search for, in an order that no change alters.
+            anchors: issues that were delivered last; what stands before them is left out. Where none of them is in the
+                result any more, nothing is left out.
+        """
+        seen: set[str] = set()
+        held: list[str] = []
+        body = {"jql": jql, "fields": ["id"], "maxResults": self._page_rows_count}
+        for listings_left in reversed(range(LISTINGS_COUNT)):
+            known_count, token = len(seen), None
+            try:
+                for token, page in self._by_token("search/jql", 2, body):  # noqa: B007 - looked at below
+                    ids = tuple(one for one in dict.fromkeys(str(row.id) for row in page.issues) if one not in seen)
+                    seen.update(ids)
+                    positions = [position for position, one in enumerate(ids) if one in anchors]
+                    if anchors and not positions:
+                        held.extend(ids)
+                        continue
+                    if anchors:
+                        ids, anchors, held = ids[positions[-1] + 1 :], (), []
+                    if ids:
+                        yield ids
+            except SourceRequestError as error:
+                if token is None or not listings_left or error.facts.get("status") != 400:
+                    raise
+                continue  # the token has expired meanwhile
+            if held:
+                yield tuple(held)
+            anchors, held = (), []
+            if len(seen) == known_count:
+                return
 
     def first_update(self, jql: str) -> datetime | None:
         body = {"jql": jql, "fields": ["updated"], "maxResults": 1}
@@ -449,8 +496,8 @@ class _Cloud:
     def issues(self, external_ids: tuple[str, ...], fields: list[str], keeps: Keeps = lambda _: True) -> _Rows:
         """Issues with their histories. What the source does not show is in neither list."""
         body = {"issueIdsOrKeys": external_ids, "fields": fields}
+        found = _Rows(asked_at=utc_now())
         bulk = _decoded(self._api.post("issue/bulkfetch", body), _BULK, self._api.host)
-        found = _Rows(rows=[], failures=[])
         raws = list(bulk.issues)
         for error in bulk.errors:
             raws.extend(self._alone(error, fields, found))
@@ -495,61 +542,19 @@ class _Cloud:
                     of_issue[_id_of(history)] = bytes(history)
         return histories
 
-    def _id_pages(
-        self, jql: str, token: str | None = None, after: str | None = None, listings_count: int = 1
-    ) -> Iterator[tuple[str | None, tuple[str, ...]]]:
-        """The ids, each once, and the token that led to them.
-
-        Args:
-            jql: what to search for.
-            token: of the page to begin with.
-            after: the last id on that page that is not wanted again; where it is not there, the whole page is wanted.
-            listings_count: how often to list at most. One listing may miss an issue that the index loses sight of for
-                a moment, or that moved up while another was deleted; it is repeated until it brings nothing new.
-        """
-        seen: set[str] = set()
-        for number in range(listings_count):
-            known_count = len(seen)
-            for page_token, ids in self._listed(jql, *((token, after) if number == 0 else (None, None))):
-                yield page_token, tuple(one for one in ids if one not in seen)
-                seen.update(ids)
-            if len(seen) == known_count:
-                return
-
-    def _listed(self, jql: str, token: str | None, after: str | None) -> Iterator[tuple[str | None, tuple[str, ...]]]:
-        body = {"jql": jql, "fields": ["id"], "maxResults": ID_PAGE_ROWS_COUNT}
-        may_begin_anew = True
-        while True:
-            is_first_page = token is None
-            try:
-                for page_token, page in self._by_token("search/jql", 2, body, token):
-                    ids = tuple(dict.fromkeys(str(row.id) for row in page.issues))
-                    if after in ids:
-                        ids = ids[ids.index(after) + 1 :]
-                    after, is_first_page = None, False
-                    yield page_token, ids
-            except SourceRequestError as error:
-                # A token lives for seven days and belongs to one query; without it the window is read anew.
-                if is_first_page or not may_begin_anew or error.facts.get("status") != 400:
-                    raise
-                token, after, may_begin_anew = None, None, False
-            else:
-                return
-
-    def _by_token(
-        self, path: str, version: int, body: Mapping[str, Any], token: str | None = None
-    ) -> Iterator[tuple[str | None, _TokenPage]]:
-        """The pages of a resource, and the token that led to each. A page may be short, or empty, and not the last."""
+    def _by_token(self, path: str, version: int, body: Mapping[str, Any]) -> Iterator[tuple[str | None, _TokenPage]]:
+        """The pages of a resource, and the token of the next. A page may be short, or empty, and not the last."""
+        token: str | None = None
         used: set[str] = set()
         empty_count = 0
         while True:
             asked = {**body, "nextPageToken": token} if token else body
             page = _decoded(self._api.post(path, asked, version), _TOKEN_PAGE, self._api.host)
+            token = page.next_token or None
             yield token, page
-            empty_count = 0 if page.issues or page.histories else empty_count + 1
-            token = page.next_token
-            if not token:
+            if token is None:
                 return
+            empty_count = 0 if page.issues or page.histories else empty_count + 1
             if token in used or empty_count >= EMPTY_PAGES_COUNT:
                 raise TransientSourceError(
                     f"{self._api.host} pages {path} in a circle.", host=self._api.host, path=path
@@ -580,6 +585,7 @@ class _DataCenter:
                 ),
                 resume_token=msgspec.json.encode((max(0, page.end - OVERLAP_ROWS_COUNT), last_ids)).decode(),
                 progress_ratio=min(1.0, page.end / page.total) if page.total else 1.0,
+                fetched_at=page.asked_at,
                 failures=tuple(failure for failure in page.failures if failure[0] == NO_ID or failure[0] in new),
             )
 
@@ -605,7 +611,7 @@ class _DataCenter:
             if error.facts.get("status") != 400:
                 raise
         # Old servers refuse the whole query where one of the issues is gone.
-        found = _Rows(rows=[], failures=[])
+        found = _Rows(asked_at=utc_now())
         for external_id in external_ids:
             try:
                 raw = self._api.issue(external_id, fields=",".join(fields), expand="changelog")
@@ -631,8 +637,9 @@ class _DataCenter:
             body["expand"] = expand
         if not is_strict:
             body["validateQuery"] = False
+        asked_at = utc_now()
         page = _decoded(self._api.post("search", body), _SEARCH_PAGE, self._api.host)
-        found = _Rows(rows=[], failures=[], start=start, total=page.total)
+        found = _Rows(asked_at=asked_at, start=start, total=page.total)
         for raw in page.issues:
             if is_whole:
                 self._take(raw, fields or [], found)
@@ -706,41 +713,40 @@ def joined_pages(
         TransientSourceError: the result changes faster than it can be read.
     """
     seen = set(anchors)
-    at, reads_count, longest, is_last_pass = start, 0, 1, bool(anchors)
-    allowed_count = 0
+    at, is_last_pass = start, bool(anchors)
+    longest = reads_left = 0
     while True:
-        for page in _pages_from(at, read, pool):
-            reads_count += 1
-            longest = max(longest, page.end - page.start)
-            step = max(1, longest - OVERLAP_ROWS_COUNT)
-            allowed_count = allowed_count or 20 + 3 * (page.total // step)
-            ids = page.external_ids
-            if page.start > 0 and seen.isdisjoint(ids):
-                at = max(0, page.start - step)
-                break
-            new = ids - seen
-            seen |= new
-            yield page, new
+        page = first = read(at)
+        # A server may give fewer rows than it was asked for, and then goes on like that.
+        longest = max(longest, first.end - first.start)
+        step = max(1, longest - OVERLAP_ROWS_COUNT)
+        reads_left = (reads_left or 20 + 3 * (first.total // step)) - 1
+        if _joins(first, seen):
+            starts = range(first.end - OVERLAP_ROWS_COUNT, first.total - OVERLAP_ROWS_COUNT, step)
+            calls = chain([partial(_Rows.itself, first)], (partial(read, start) for start in starts))
+            for page in fetch_ahead(pool, calls, PAGES_AHEAD_COUNT):
+                reads_left -= page is not first
+                if not _joins(page, seen):
+                    break
+                new = page.external_ids - seen
+                seen |= new
+                yield page, new
+        if not _joins(page, seen):
+            at = max(0, page.start - step)
+        elif page.end < page.total:
             at = max(0, page.end - OVERLAP_ROWS_COUNT)
+        elif is_last_pass or len(seen) >= page.total:
+            return
         else:
-            if page.end >= page.total:
-                if is_last_pass or len(seen) >= page.total:
-                    return
-                # There are more issues than were seen, so some came in behind us: look once more.
-                at, is_last_pass = 0, True
-        if reads_count > allowed_count:
+            # There are more issues than were seen, so some came in behind us: look once more.
+            at, is_last_pass = 0, True
+        if reads_left <= 0:
             raise TransientSourceError("The result of a search changes faster than it can be read.")
 
 
-def _pages_from(at: int, read: Callable[[int], _Rows], pool: Executor) -> Iterator[_Rows]:
-    """The page at a position, and those that its total promises after it, read ahead of the consumer."""
-    first = read(at)
-    yield first
-    # A server may give fewer rows than it was asked for, and then goes on like that.
-    step = first.end - first.start - OVERLAP_ROWS_COUNT
-    if step > 0:
-        starts = range(first.end - OVERLAP_ROWS_COUNT, first.total - OVERLAP_ROWS_COUNT, step)
-        yield from fetch_ahead(pool, (partial(read, start) for start in starts), PAGES_AHEAD_COUNT)
+def _joins(page: _Rows, seen: set[str]) -> bool:
+    """Whether nothing can lie between a page and what was seen."""
+    return page.start == 0 or not seen.isdisjoint(page.external_ids)
 
 
 def _is_whole(issue: _LightIssue) -> bool:
@@ -808,6 +814,18 @@ def _is_cloud(info: Mapping[str, Any]) -> bool:
     return info.get("deploymentType") == "Cloud"
 
 
+def _role_field_ids(rows: list[msgspec.Raw]) -> Iterator[str]:
+    """The custom fields that look as if one of an issue's roles were theirs."""
+    for raw in rows:
+        try:
+            row = _FIELD_ROW.decode(raw)
+        except ValueError:
+            continue  # a field that cannot be read is a reject of the stream of fields, and plays no role
+        schema = msgspec.structs.asdict(row.schema) if row.schema is not None else {}
+        if row.id.startswith("customfield_") and guessed_role(row.name, schema) in ISSUE_ROLES:
+            yield row.id
+
+
 def _zone_of(user: Mapping[str, Any]) -> tzinfo | None:
     """The time zone of a profile; None where it is hidden, or has a name that only Java knows."""
     try:
@@ -816,11 +834,13 @@ def _zone_of(user: Mapping[str, Any]) -> tzinfo | None:
         return None
 
 
-def _page_size(options: Mapping[str, Any]) -> int:
+def _page_size(options: Mapping[str, Any]) -> int | None:
+    if "page_size" not in options:
+        return None
     try:
-        count = int(options.get("page_size", PAGE_ROWS_COUNT))
+        count = int(options["page_size"])
     except (TypeError, ValueError):
         count = 0
-    if not OVERLAP_ROWS_COUNT < count <= 10 * PAGE_ROWS_COUNT:
-        raise UsageError(f"page_size is {options['page_size']!r}; choose a number from 4 to 1000.")
+    if not OVERLAP_ROWS_COUNT < count <= ID_PAGE_ROWS_COUNT:
+        raise UsageError(f"page_size is {options['page_size']!r}; choose a number from 4 to 5000.")
     return count

@@ -336,7 +336,8 @@ def _issue_batch(payload: bytes, context: ParseContext) -> Batch:
         assignee=_account(fields.assignee, accounts),
         reporter=_account(fields.reporter, accounts),
         creator=_account(fields.creator, accounts),
-        parent_key=fields.parent.key if fields.parent is not None else None,
+        # Cloud shows an epic as the parent of its issues; Data Center knows it by the link only.
+        parent_key=fields.parent.key if fields.parent is not None else fields.epic_link or None,
         epic_key=epic.key if epic is not None else fields.epic_link or None,
         epic_name=(epic.fields.summary if epic is not None and epic.fields is not None else None) or fields.epic_name,
         sprint_id=None if sprint is None or sprint.id is None else str(sprint.id),

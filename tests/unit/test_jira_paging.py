@@ -7,6 +7,7 @@ import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 
 from connectors.jira.client import OVERLAP_ROWS_COUNT, _Row, _Rows, joined_pages
 from models.errors import TransientSourceError
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Result:
@@ -32,9 +35,8 @@ class Result:
         with self._lock:
             self.reads_count += 1
             page = self.rows[start : start + self._rows_count]
-            found = _Rows(
-                rows=[_Row(str(number), b"", None) for number in page], failures=[], start=start, total=len(self.rows)
-            )
+            rows = [_Row(str(number), b"", None) for number in page]
+            found = _Rows(asked_at=NOW, rows=rows, start=start, total=len(self.rows))
             self._change()
             return found
 
@@ -124,7 +126,7 @@ def test_what_was_interrupted_goes_on_where_it_was_though_rows_have_left_since(p
 
 def test_a_result_that_never_stands_still_is_given_up(pool: ThreadPoolExecutor) -> None:
     def read(start: int) -> _Rows:
-        return _Rows(rows=[_Row(str(random.random()), b"", None)] * 10, failures=[], start=start, total=1000)
+        return _Rows(asked_at=NOW, rows=[_Row(str(random.random()), b"", None)] * 10, start=start, total=1000)
 
     with pytest.raises(TransientSourceError, match="changes faster than it can be read"):
         list(joined_pages(read, pool))
