@@ -735,13 +735,18 @@ class _Life:
     def _begin(self) -> None:
         merge_request, rng = self.merge_request, self.rng
         self.commits_count = rng.choices((1, 2, 3, 4, 5, 6, 7, 8), (30, 20, 14, 11, 9, 7, 5, 4))[0]
-        self.first_count = rng.randrange(1, self.commits_count + 1)
+        # With a wrong clock all is pushed at once, or the later commits would hide it.
+        self.first_count = (
+            self.commits_count if self.trait == "future_commit" else rng.randrange(1, self.commits_count + 1)
+        )
         self.world.push(
             merge_request, self.first_count, self.created_at - timedelta(minutes=rng.randrange(1, 600)), is_first=True
         )
-        if self.trait in ("old_commit", "future_commit"):
-            commit = merge_request.commits[0]
-            commit.authored_at += timedelta(days=-1_100 if self.trait == "old_commit" else 400)
+        if self.trait == "old_commit":
+            merge_request.commits[0].authored_at -= timedelta(days=1_100)
+        if self.trait == "future_commit":
+            for commit in merge_request.commits:
+                commit.authored_at += timedelta(days=400)
         if self.trait in ("fork", "fork_gone"):
             merge_request.source_project_id = 9_000 if self.trait == "fork" else None
         if self.trait.startswith("no_metrics"):

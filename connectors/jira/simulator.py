@@ -95,7 +95,7 @@ class JiraSimulator(Simulator):
         projects: how many: PAY, SHOP, ORDER (a reserved word of JQL), MOB, …
         seed: the same seed gives the same world and the same faults.
         deployment: `cloud` or `server` (Data Center).
-        changes_per_issue: histories an issue has on the average.
+        changes_per_issue: histories an issue has on the average; the work itself makes about ten of them.
         time_zone: of the profile that the token belongs to; JQL times are meant in it and times are shown in it.
         index_lag_seconds: how long the search does not see a change, by the virtual clock.
         index_flicker: whether now and then one issue is missing from one page of a search.
@@ -843,7 +843,8 @@ class JiraSimulator(Simulator):
 
     def _wanted_fields(self, names: list[str], default: str) -> frozenset[str]:
         example = next(iter(self.world.issues.values()), None)
-        everything = frozenset(self._fields_json(example, is_adf=False)) if example else frozenset()
+        # Only some issues have a parent, so the example may lack it.
+        everything = frozenset(self._fields_json(example, is_adf=False)) | {"parent"} if example else frozenset()
         wanted: set[str] = set()
         if not names or all(name.startswith("-") for name in names):
             names = [default, *names]
