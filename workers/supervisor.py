@@ -79,7 +79,7 @@ class StackState(msgspec.Struct, kw_only=True):
 
 def default_processes(settings: Settings) -> list[ProcessSpec]:
     """The processes of `plumbline up`. They find the servers as every process does: by asking for them."""
-    celery = (sys.executable, "-m", "celery", "-A", "workers.app")
+    celery = (sys.executable, "-m", "celery", "-A", "workers.app", "--quiet")  # no banners
 
     def worker(name: str, queues: str, concurrency: int) -> ProcessSpec:
         options = ("-n", f"{name}@%h", "-Q", queues, "--concurrency", str(concurrency))
@@ -96,7 +96,7 @@ def default_processes(settings: Settings) -> list[ProcessSpec]:
         ProcessSpec("api", (*uvicorn, "--timeout-graceful-shutdown", "2")),
         ProcessSpec(
             "flower",
-            (*celery, "flower", f"--address={host}", f"--port={flower_port}"),
+            (*celery, "flower", f"--address={host}", f"--port={flower_port}", "--logging=warning"),
             # In the environment, because everybody on the machine can read a command line.
             {"FLOWER_BASIC_AUTH": settings.flower_basic_auth.get_secret_value()},
         ),

@@ -540,7 +540,11 @@ def test_programs_that_the_service_user_cannot_reach_are_copied_once_and_the_cop
     with tempfile.TemporaryDirectory(prefix="pl-") as folder:
         reachable = Path(folder)
         reachable.chmod(0o755)
-        programs = _programs(account, closed, reachable / "programs")
+        umask = os.umask(0o077)
+        try:
+            programs = _programs(account, closed, reachable / "programs")
+        finally:
+            os.umask(umask)
         assert reachable in programs.parents
         copied_at = programs.stat().st_ctime
         assert _programs(account, closed, reachable / "programs") == programs

@@ -106,9 +106,10 @@ def test_a_library_that_wrote_by_itself_writes_through_us_once() -> None:
     logger.propagate = False
     stream = configured()
     configure_logging(load_settings({}), stream)  # twice, as API and worker code may both do it
-    logger.warning("started")
+    logger.warning("started", extra={"color_message": "\x1b[36mstarted"})
     assert own.getvalue() == ""
     assert [line["event"] for line in lines(stream)] == ["started"]
+    assert "color_message" not in stream.getvalue()
 
 
 def test_warnings_are_records() -> None:
