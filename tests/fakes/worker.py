@@ -44,6 +44,7 @@ class InProcessWorker:
         process.__dict__.update(database=self.database, gate=None)  # what would start the embedded servers in HOME
         runtime.use(process)
         self._app.set_current()
+        self._app.set_default()  # what other threads of the test see
         return self
 
     def __exit__(
@@ -51,6 +52,7 @@ class InProcessWorker:
     ) -> None:
         self._app.close()
         self._app_before.set_current()
+        self._app_before.set_default()
         runtime._current = self._runtime_before
 
     def add_scope(
