@@ -13,11 +13,17 @@ from typing import IO
 
 import psutil
 import pytest
+from celery import Celery
 
+import tasks.collect
+import tasks.ingest
+import tasks.maintain
+import tasks.rebuild
+import tasks.replay
+import tasks.summarise  # noqa: F401  # importing declares the tasks
 from models.store import connections, jobs
 from models.store.session import Database, migrate
-from workers import runtime, secrets
-from workers.app import app
+from workers import secrets
 from workers.embedded import stop_servers
 from workers.queues import ALL_QUEUES
 from workers.runtime import Runtime
@@ -42,8 +48,8 @@ class Stack:
     def __init__(self, home: Path) -> None:
         self.environment = {"PLUMBLINE_HOME": str(home), "PLUMBLINE_LOG_FORMAT": "json"}
         self.runtime = Runtime(load_settings(self.environment), role="test")
-        runtime.use(self.runtime)
-        app.conf.broker_url = self.runtime.endpoints.broker_url
+        # An application of its own, because two stacks of one test have two brokers.
+        self.app = Celery("test", broker=self.runtime.endpoints.broker_url, set_as_current=False)
         self.home = home
         self.processes: list[subprocess.Popen[bytes]] = []
         self.logs: list[IO[bytes]] = []
@@ -106,6 +112,7 @@ class Stack:
         process.wait(10)
 
     def enqueue(self, task: str, **arguments: object) -> int:
+        self.app.set_current()
         return enqueue(self.database, task, trigger="cli", **arguments)
 
     def family(self, job_id: int) -> jobs.Row:
@@ -134,7 +141,5 @@ class Stack:
         for log in self.logs:
             log.close()
         self.database.close()
-        if self.runtime.gate is not None:
-            self.runtime.gate.close()
-        app.pool.force_close_all()
+        self.app.close()
         stop_servers(self.home)
