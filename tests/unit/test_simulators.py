@@ -309,6 +309,22 @@ def test_a_callback_may_change_the_model_before_a_request_is_answered() -> None:
         assert client.json(f"{MERGE_REQUESTS}/2")["title"] == "seen by 2"
 
 
+def test_a_model_may_be_changed_from_many_threads_while_it_is_served() -> None:
+    gitlab, jira = GitLabSimulator(merge_requests=60), JiraSimulator(issues=60, short_page_ratio=0)
+    with client_of(gitlab) as one, client_of(jira) as other, ThreadPoolExecutor(4) as pool:
+        changing = [pool.submit(simulator.mutate, 100) for simulator in (gitlab, jira) for _ in range(2)]
+        while not all(change.done() for change in changing):
+            assert one.json(MERGE_REQUESTS, order_by="updated_at", per_page=100)
+            assert cloud_ids(other, "project = PAY ORDER BY updated ASC")
+        assert sum(len(change.result()) for change in changing) == 400
+        rows = all_pages(one, MERGE_REQUESTS, order_by="updated_at", sort="asc", per_page=100)
+        ids = cloud_ids(other, "project = PAY ORDER BY updated ASC, id ASC")
+    truth = sorted(gitlab.expected(), key=lambda expected: (expected.updated_at, expected.id))
+    assert [row["iid"] for row in rows] == [expected.iid for expected in truth]
+    issues = sorted(jira.expected(), key=lambda expected: (expected.updated_at, int(expected.issue_id)))
+    assert ids == [expected.issue_id for expected in issues]
+
+
 def test_a_token_bucket_empties_and_says_how_long_to_wait() -> None:
     bucket = TokenBucket(2, refill_seconds=1_000)
     assert [bucket.take()[1] for _ in range(3)] == [0, 0, 500]
