@@ -27,7 +27,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from itertools import chain
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo
 
@@ -70,7 +70,7 @@ class _Light(msgspec.Struct, gc=False):
 
 
 class _LightFields(_Light):
-    updated: datetime | None = None
+    updated: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
 
 class _LightChangelog(_Light):
@@ -85,7 +85,7 @@ class _LightIssue(_Light):
 
 
 class _BulkIssue(_Light):
-    id: str
+    id: str | int
     key: str
     fields: msgspec.Raw
 
@@ -221,6 +221,8 @@ class JiraConnector:
         self._options = spec.options
         self._page_rows_count = _page_size(spec.options)
         token, user = spec.auth.get("token"), spec.auth.get("user")
+        if user and not token:
+            raise UsageError(f"The connection {spec.name} has a user and no token.")
         self._is_anonymous = not token
         verify = spec.options.get("ca_file") or True
         self._jira = JIRA(
@@ -510,7 +512,7 @@ class _Cloud:
                 continue
             updated_at = _updated_at(issue.fields)
             if keeps(updated_at):
-                kept[issue.id] = issue, updated_at
+                kept[str(issue.id)] = issue, updated_at
         # After the issues, so that a change in between is in the history rather than missing from it.
         histories = self._histories(list(kept))
         for external_id, (issue, updated_at) in kept.items():
@@ -605,8 +607,15 @@ class _DataCenter:
 
     def issues(self, external_ids: tuple[str, ...], fields: list[str]) -> _Rows:
         """Issues with their histories. What the source does not show is in neither list."""
+        found = _Rows(asked_at=utc_now())
         try:
-            return self._read(with_ids(external_ids), fields, len(external_ids), 0, is_strict=False)
+            while True:
+                page = self._read(with_ids(external_ids), fields, len(external_ids), found.end, is_strict=False)
+                found.rows.extend(page.rows)
+                found.failures.extend(page.failures)
+                # A server may give fewer rows than it was asked for.
+                if page.end >= page.total or page.end == page.start:
+                    return found
         except SourceRequestError as error:
             if error.facts.get("status") != 400:
                 raise
@@ -756,7 +765,7 @@ def _is_whole(issue: _LightIssue) -> bool:
 def _spliced(issue: _BulkIssue, histories: list[bytes]) -> bytes:
     """An issue with its history as one payload, in the shape of Data Center's search."""
     return b'{"id":%b,"key":%b,"fields":%b,"changelog":{"startAt":0,"maxResults":%d,"total":%d,"histories":[%b]}}' % (
-        msgspec.json.encode(issue.id),
+        msgspec.json.encode(str(issue.id)),
         msgspec.json.encode(issue.key),
         bytes(issue.fields),
         len(histories),

@@ -45,7 +45,7 @@ def updated_between(project: str, since: datetime | None, until: datetime | None
 
 def with_ids(ids: tuple[str, ...]) -> str:
     """The issues with these numeric ids, wherever they have moved."""
-    return f"id in ({', '.join(str(int(one)) for one in ids)})"
+    return f"id in ({', '.join(str(int(one)) for one in ids)}) {IN_STABLE_ORDER}"
 
 
 def _literal_at_or_before(instant: datetime, zone: tzinfo | None) -> str:

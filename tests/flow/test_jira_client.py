@@ -629,7 +629,14 @@ def test_a_resume_token_that_is_none_of_ours_begins_the_window_again(deployment:
 
 
 @pytest.mark.parametrize(
-    "world", [{"deployment": "cloud"}, {"deployment": "server"}, {"deployment": "server", "old_server": True}], ids=str
+    "world",
+    [
+        {"deployment": "cloud"},
+        {"deployment": "server"},
+        {"deployment": "server", "old_server": True},
+        {"deployment": "server", "rows_max": 30},
+    ],
+    ids=str,
 )
 def test_issues_are_fetched_by_id_from_wherever_they_are_now(world: dict[str, Any]) -> None:
     simulator = JiraSimulator(issues=260, projects=2, **world)
@@ -804,6 +811,7 @@ class Answers(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 65_536
     server: Answers
 
     def do_GET(self) -> None:
@@ -1075,3 +1083,7 @@ def test_a_connection_that_makes_no_sense_is_refused_at_once() -> None:
     ):
         with pytest.raises(UsageError):
             JiraConnector(spec_of(base_url, "server", **options), OpenGate())
+    with pytest.raises(UsageError, match="a user and no token"):
+        JiraConnector(
+            ConnectionSpec(id=1, kind="jira", name="x", base_url="https://x", auth={"user": "me"}), OpenGate()
+        )

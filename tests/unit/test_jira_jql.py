@@ -100,6 +100,6 @@ def test_project_keys_are_quoted_and_cannot_break_out() -> None:
 
 
 def test_ids_are_numbers() -> None:
-    assert with_ids(("10", "9")) == "id in (10, 9)"
+    assert with_ids(("10", "9")) == "id in (10, 9) ORDER BY created ASC, key ASC"
     with pytest.raises(ValueError, match="invalid literal"):
         with_ids(("1) OR (1=1",))
