@@ -300,8 +300,8 @@ class Stack:
         child.start(environment, self._output)
         if child.process:
             self._state.process_pids[child.spec.name] = child.process.pid
+            self._write_state()
             self.say(f"{child.spec.name} started with pid {child.process.pid}.")
-        self._write_state()
 
     def _write_state(self) -> None:
         draft = self._settings.home / f"up.json.{os.getpid()}"

