@@ -20,8 +20,6 @@ committed, and each sees the other. The forms:
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import sqlalchemy as sa
 from alembic import op
 
@@ -29,16 +27,6 @@ revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
-
-
-class Watched(NamedTuple):
-    columns: str
-    """What the summaries read of a row; its key among them, so that two rows are never taken for one."""
-    marks: str
-    """From `changed`, with those columns: summary, tenant_id, key, since."""
-    summaries: tuple[str, ...]
-    """What a TRUNCATE of the table leaves dirty."""
-    events: tuple[str, ...] = ("INSERT", "UPDATE", "DELETE")
 
 
 # `counted` names every Jira project that an issue was ever in. `since` is its creation: a first change of a field says
@@ -59,11 +47,13 @@ FORMER_PROJECTS = """
     WHERE c.field IN ('issuekey', 'key')
 """
 
+# By table: what the summaries read of a row, with its key, so that two rows are never taken for one; a SELECT from
+# `changed`, which has those columns, of summary, tenant_id, key and since; and what a TRUNCATE leaves dirty.
 WATCHED = {
-    "jira_table_history": Watched(
-        columns="""tenant_id, connection_id, issue_id, project_id, issuekey, project, issuetype, priority,
+    "jira_table_history": (
+        """tenant_id, connection_id, issue_id, project_id, issuekey, project, issuetype, priority,
             severity_issue, created, status_id, status, status_category, deleted_at""",
-        marks=f"""
+        f"""
             touched AS (
                 SELECT tenant_id, connection_id, issue_id, min(created) AS created FROM changed GROUP BY 1, 2, 3),
             counted (tenant_id, connection_id, prefix, project_id, created) AS (
@@ -72,14 +62,14 @@ WATCHED = {
             SELECT 'jira_lead_times', tenant_id, connection_id || ':' || issue_id, NULL::timestamptz FROM touched
             UNION ALL {BUG_MARKS}
         """,
-        summaries=("jira_lead_times", "bug_analytics_daily"),
+        ("jira_lead_times", "bug_analytics_daily"),
     ),
     # The issue's row is written before its changes, in one transaction: that row's lock is what keeps two writers of
     # one issue from marking past each other.
-    "jira_issue_changes": Watched(
-        columns="""tenant_id, connection_id, issue_id, change_id, item_index, field, from_value, from_text, to_value,
+    "jira_issue_changes": (
+        """tenant_id, connection_id, issue_id, change_id, item_index, field, from_value, from_text, to_value,
             to_text, changed_at""",
-        marks=f"""
+        f"""
             touched AS (
                 SELECT DISTINCT tenant_id, connection_id, issue_id, i.project, i.project_id, i.created
                 FROM changed c LEFT JOIN jira_table_history i USING (tenant_id, connection_id, issue_id)
@@ -100,73 +90,73 @@ WATCHED = {
             FROM changed WHERE field = 'status'
             UNION ALL {BUG_MARKS}
         """,
-        summaries=("jira_lead_times", "bug_analytics_daily"),
+        ("jira_lead_times", "bug_analytics_daily"),
     ),
-    "jira_statuses": Watched(
-        columns="tenant_id, connection_id, status_id, name, category",
-        marks="""
+    "jira_statuses": (
+        "tenant_id, connection_id, status_id, name, category",
+        """
             SELECT DISTINCT s.summary, tenant_id, 'connection:' || connection_id, NULL::timestamptz
             FROM changed CROSS JOIN (VALUES ('jira_lead_times'), ('bug_analytics_daily')) AS s(summary)
         """,
-        summaries=("jira_lead_times", "bug_analytics_daily"),
+        ("jira_lead_times", "bug_analytics_daily"),
     ),
-    "jira_fields": Watched(
-        columns="tenant_id, connection_id, field_id, role, is_active",
-        marks="""
+    "jira_fields": (
+        "tenant_id, connection_id, field_id, role, is_active",
+        """
             SELECT DISTINCT 'bug_analytics_daily', tenant_id, 'connection:' || connection_id, NULL::timestamptz
             FROM changed WHERE role = 'severity'
         """,
-        summaries=("bug_analytics_daily",),
+        ("bug_analytics_daily",),
     ),
-    "severity_mappings": Watched(
-        columns="tenant_id, source_name, severity",
-        marks="""
+    "severity_mappings": (
+        "tenant_id, source_name, severity",
+        """
             SELECT DISTINCT 'bug_analytics_daily', t.id, '*', NULL::timestamptz
             FROM changed c JOIN tenants t ON c.tenant_id IS NULL OR c.tenant_id = t.id
         """,
-        summaries=("bug_analytics_daily",),
+        ("bug_analytics_daily",),
     ),
-    "sync_scopes": Watched(
-        columns="connection_id, project_id, external_key",
-        marks="""
+    "sync_scopes": (
+        "connection_id, project_id, external_key",
+        """
             SELECT DISTINCT 'bug_analytics_daily', p.tenant_id, p.id::text, NULL::timestamptz
             FROM changed c JOIN connections n ON n.id = c.connection_id AND n.kind = 'jira'
             JOIN projects p ON p.id = c.project_id
         """,
-        summaries=("bug_analytics_daily",),
+        ("bug_analytics_daily",),
     ),
-    "connections": Watched(
-        columns="id, tenant_id, kind, base_url, options -> 'bug_types' AS bug_types",
-        marks="""
+    "connections": (
+        "id, tenant_id, kind, base_url, options -> 'bug_types' AS bug_types",
+        """
             SELECT DISTINCT CASE kind WHEN 'jira' THEN 'bug_analytics_daily' ELSE 'monthly_contributions' END,
                    tenant_id, 'connection:' || id, NULL::timestamptz
             FROM changed WHERE kind IN ('jira', 'gitlab')
         """,
-        summaries=("bug_analytics_daily", "monthly_contributions"),
+        ("bug_analytics_daily", "monthly_contributions"),
     ),
-    "bug_budget": Watched(
-        columns="id, tenant_id, connection_id, issue_id",
-        marks="""
+    "bug_budget": (
+        "id, tenant_id, connection_id, issue_id",
+        """
             SELECT DISTINCT 'jira_lead_times', tenant_id, connection_id || ':' || issue_id, NULL::timestamptz
             FROM changed WHERE connection_id IS NOT NULL AND issue_id IS NOT NULL
         """,
-        summaries=("jira_lead_times",),
+        ("jira_lead_times",),
     ),
-    "gitlab_mr_lead_times": Watched(
-        columns="""tenant_id, connection_id, external_project_id, mr_id, project_name, project_id,
+    "gitlab_mr_lead_times": (
+        """tenant_id, connection_id, external_project_id, mr_id, project_name, project_id,
             source_updated_at""",
-        marks="""
+        """
             SELECT DISTINCT 'gitlab_mr_contributors', tenant_id, connection_id || ':' || external_project_id,
                    NULL::timestamptz
             FROM changed
         """,
-        summaries=("gitlab_mr_contributors",),
+        ("gitlab_mr_contributors",),
     ),
     # Who is the author decides which approvals count, in whatever month they were given.
-    "gitlab_mr_activities": Watched(
-        columns="""tenant_id, connection_id, external_project_id, mr_id, external_id, project_id, account_id, username,
+    "gitlab_mr_activities": (
+        """tenant_id, connection_id, external_project_id, mr_id, external_id, project_id, account_id, username,
             activity, occurred_at""",
-        marks="""
+        """
             SELECT DISTINCT 'gitlab_mr_contributors', tenant_id, connection_id || ':' || external_project_id,
                    NULL::timestamptz
             FROM changed
@@ -179,31 +169,31 @@ WATCHED = {
                    'mr:' || connection_id || ':' || external_project_id || ':' || mr_id, NULL::timestamptz
             FROM changed WHERE activity = 'authored'
         """,
-        summaries=("gitlab_mr_contributors", "monthly_contributions"),
+        ("gitlab_mr_contributors", "monthly_contributions"),
     ),
-    "gitlab_events": Watched(
-        columns="""tenant_id, connection_id, external_id, project_id, author, author_id, push_action, push_ref_type,
+    "gitlab_events": (
+        """tenant_id, connection_id, external_id, project_id, author, author_id, push_action, push_ref_type,
             occurred_at""",
-        marks="""
+        """
             SELECT DISTINCT 'monthly_contributions', tenant_id,
                    project_id || '@' || (occurred_at AT TIME ZONE 'UTC')::date, NULL::timestamptz
             FROM changed WHERE project_id IS NOT NULL
         """,
-        summaries=("monthly_contributions",),
+        ("monthly_contributions",),
     ),
-    "user_identities": Watched(
-        columns="tenant_id, source, external_id, user_id, username, display_name, email, is_bot",
-        marks="""
+    "user_identities": (
+        "tenant_id, source, external_id, user_id, username, display_name, email, is_bot",
+        """
             SELECT DISTINCT s.summary, tenant_id, 'account:' || external_id, NULL::timestamptz
             FROM changed CROSS JOIN (VALUES ('gitlab_mr_contributors'), ('monthly_contributions')) AS s(summary)
             WHERE source = 'gitlab'
         """,
-        summaries=("gitlab_mr_contributors", "monthly_contributions"),
+        ("gitlab_mr_contributors", "monthly_contributions"),
     ),
-    "test_runs": Watched(
-        columns="""id, project_id, title, test_plan_id, repository_id, allure_report_id, execution_date, started_at,
+    "test_runs": (
+        """id, project_id, title, test_plan_id, repository_id, allure_report_id, execution_date, started_at,
             completed_at, created_by""",
-        marks="""
+        """
             SELECT DISTINCT 'test_runs_view', p.tenant_id, c.id::text, NULL::timestamptz
             FROM changed c JOIN projects p ON p.id = c.project_id
             UNION ALL
@@ -212,57 +202,58 @@ WATCHED = {
             FROM changed c JOIN projects p ON p.id = c.project_id
             WHERE c.execution_date IS NOT NULL
         """,
-        summaries=("test_runs_view", "test_execution_summary"),
+        ("test_runs_view", "test_execution_summary"),
     ),
-    "test_run_results": Watched(
-        columns="id, test_run_id, test_case_id, status, is_valid",
-        marks="""
+    "test_run_results": (
+        "id, test_run_id, test_case_id, status, is_valid",
+        """
             SELECT DISTINCT s.summary, p.tenant_id, s.form || c.test_run_id, NULL::timestamptz
             FROM changed c JOIN test_runs r ON r.id = c.test_run_id JOIN projects p ON p.id = r.project_id
             CROSS JOIN (VALUES ('test_runs_view', ''), ('test_execution_summary', 'run:')) AS s(summary, form)
         """,
-        summaries=("test_runs_view", "test_execution_summary"),
+        ("test_runs_view", "test_execution_summary"),
     ),
-    "allure_scenarios": Watched(
-        columns="id, allure_report_id, test_key, test_case_id, attempt, is_retry, status",
-        marks="""
+    "allure_scenarios": (
+        "id, allure_report_id, test_key, test_case_id, attempt, is_retry, status",
+        """
             SELECT DISTINCT 'test_execution_summary', a.tenant_id, 'report:' || a.id, NULL::timestamptz
             FROM changed c JOIN allure_report a ON a.id = c.allure_report_id
         """,
-        summaries=("test_execution_summary",),
+        ("test_execution_summary",),
     ),
-    # A new case has no results yet, and one with results cannot be deleted.
-    "test_cases": Watched(
-        columns="id, tenant_id, automated",
-        marks="SELECT DISTINCT 'test_execution_summary', tenant_id, 'case:' || id, NULL::timestamptz FROM changed",
-        summaries=("test_execution_summary",),
-        events=("UPDATE",),
+    "test_cases": (
+        "id, tenant_id, automated",
+        "SELECT DISTINCT 'test_execution_summary', tenant_id, 'case:' || id, NULL::timestamptz FROM changed",
+        ("test_execution_summary",),
     ),
-    "test_plans": Watched(
-        columns="id, project_id, title",
-        marks="""
+    "test_plans": (
+        "id, project_id, title",
+        """
             SELECT DISTINCT 'test_runs_view', p.tenant_id, 'plan:' || c.id, NULL::timestamptz
             FROM changed c JOIN projects p ON p.id = c.project_id
         """,
-        summaries=("test_runs_view",),
+        ("test_runs_view",),
     ),
-    "repositories": Watched(
-        columns="id, tenant_id, title",
-        marks="SELECT DISTINCT 'test_runs_view', tenant_id, 'repository:' || id, NULL::timestamptz FROM changed",
-        summaries=("test_runs_view",),
+    "repositories": (
+        "id, tenant_id, title",
+        "SELECT DISTINCT 'test_runs_view', tenant_id, 'repository:' || id, NULL::timestamptz FROM changed",
+        ("test_runs_view",),
     ),
     # The title stands in two of them; the time zone moves rows between days and months.
-    "projects": Watched(
-        columns="id, tenant_id, title, timezone",
-        marks="""
+    "projects": (
+        "id, tenant_id, title, timezone",
+        """
             SELECT DISTINCT s.summary, tenant_id, s.form || id, NULL::timestamptz
             FROM changed CROSS JOIN (VALUES
                 ('test_runs_view', 'project:'), ('test_execution_summary', ''), ('monthly_contributions', ''),
                 ('bug_analytics_daily', '')) AS s(summary, form)
         """,
-        summaries=("test_runs_view", "test_execution_summary", "monthly_contributions", "bug_analytics_daily"),
+        ("test_runs_view", "test_execution_summary", "monthly_contributions", "bug_analytics_daily"),
     ),
 }
+
+# A new case has no results yet, and one with results cannot be deleted.
+ONLY_UPDATES = ("test_cases",)
 
 TRANSITIONS = {
     "INSERT": "REFERENCING NEW TABLE AS new_rows",
@@ -290,12 +281,11 @@ def _changed(event: str, columns: str) -> str:
     return f"({old} EXCEPT {new}) UNION ALL ({new} EXCEPT {old})"
 
 
-def _insert(event: str, watched: Watched) -> str:
-    marks = watched.marks.strip()
-    joint = " " if marks.startswith("SELECT") else ", "
+def _insert(event: str, columns: str, marks: str) -> str:
+    joint = " " if marks.strip().startswith("SELECT") else ", "
     return (
         f"INSERT INTO dirty_keys (summary, tenant_id, key, since) "
-        f"WITH changed AS ({_changed(event, watched.columns)}){joint}{marks};"
+        f"WITH changed AS ({_changed(event, columns)}){joint}{marks};"
     )
 
 
@@ -318,17 +308,18 @@ def upgrade() -> None:
         END $$
         """
     )
-    for table, watched in WATCHED.items():
-        branches = " ".join(f"IF TG_OP = '{event}' THEN {_insert(event, watched)} END IF;" for event in watched.events)
+    for table, (columns, marks, summaries) in WATCHED.items():
+        events = ("UPDATE",) if table in ONLY_UPDATES else tuple(TRANSITIONS)
+        branches = " ".join(f"IF TG_OP = '{event}' THEN {_insert(event, columns, marks)} END IF;" for event in events)
         op.execute(
             f"CREATE FUNCTION mark_dirty_{table}() RETURNS trigger {options} AS $$ BEGIN {branches} RETURN NULL; END $$"
         )
-        for event in watched.events:
+        for event in events:
             op.execute(
                 f"CREATE TRIGGER mark_dirty_{event.lower()} AFTER {event} ON {table} {TRANSITIONS[event]} "
                 f"FOR EACH STATEMENT EXECUTE FUNCTION mark_dirty_{table}()"
             )
-        names = ", ".join(f"'{name}'" for name in watched.summaries)
+        names = ", ".join(f"'{name}'" for name in summaries)
         op.execute(
             f"CREATE TRIGGER mark_dirty_truncate AFTER TRUNCATE ON {table} "
             f"FOR EACH STATEMENT EXECUTE FUNCTION mark_everything_dirty({names})"

@@ -5,14 +5,17 @@ status is not done. Each history of its changelog is one step from state to stat
 and every step of a day counts. Events of the local day of `:as_of` count whole, later ones not yet.
 
 In the statement a state is five small numbers: done, bug and here (0 or 1), and the severities that the severity field
-and the priority stand for (1 critical … 4 low, 0 unknown). A running maximum of `number * 8 + value` carries each of
-them forward through one sorted pass; what it was before its first change is what that change says it was changed from.
+and the priority stand for (1 critical … 4 low, 0 unknown): dimensions 1 to 5; 6 is the resolution. A running maximum of
+`number * 8 + value` carries each of them forward through one sorted pass; what it was before its first change is what
+that change says it was changed from, and what never changed is what it is now.
 """
 
 from __future__ import annotations
 
+from sqlalchemy import ARRAY, BigInteger, Column, DateTime, Integer, Text
+
 from models.rules.bugs import DEFAULT_BUG_TYPES
-from models.store.summaries.definition import Summary
+from models.store.summaries.definition import Summary, temporary
 from models.tables import METADATA
 
 # Every project that the issues of a connection are, or ever were, counted in.
@@ -65,37 +68,49 @@ OVERDUE = """
     ORDER BY p.id LIMIT :limit
 """
 
-ROWS = """
-    WITH zone AS MATERIALIZED (
+# Dictionaries are looked up as JSON objects, and days are joined by grouping: a join of a million rows with a guessed
+# number of others is a nested loop soon.
+DICTIONARIES = """
+    zone AS MATERIALIZED (
         SELECT p.id AS project_id, p.tenant_id, p.title, p.timezone, local_day(:as_of, p.timezone) AS today,
             CASE WHEN bool_and(w.since IS NOT NULL) THEN min(w.since) END AS since
         FROM wanted w JOIN projects p ON p.id = w.project_id
         GROUP BY p.id
-    ), instance AS MATERIALIZED (
-        SELECT n.id AS connection_id, lower(rtrim(regexp_replace(n.base_url, '^[A-Za-z]+://', ''), '/')) AS instance,
-            COALESCE(
-                (SELECT array_agg(lower(t)) FROM jsonb_array_elements_text(CASE
-                    WHEN jsonb_typeof(n.options -> 'bug_types') = 'array' THEN n.options -> 'bug_types' END) AS t),
+    ), site AS MATERIALIZED (
+        SELECT n.id AS connection_id, n.tenant_id, i.instance,
+            count(*) OVER (PARTITION BY n.tenant_id, i.instance) > 1 AS has_twin,
+            COALESCE((SELECT array_agg(lower(t)) FROM jsonb_array_elements_text(CASE
+                WHEN jsonb_typeof(n.options -> 'bug_types') = 'array' THEN n.options -> 'bug_types' END) AS t),
                 CAST(:bug_types AS text[])) AS bug_types,
             (SELECT array_agg(f.field_id) FROM jira_fields f
              WHERE f.connection_id = n.id AND f.role = 'severity' AND f.is_active) AS severity_fields
         FROM connections n
-    ), status_name AS MATERIALIZED (
-        SELECT DISTINCT ON (connection_id, lower(name)) connection_id, lower(name) AS name, category
-        FROM jira_statuses ORDER BY connection_id, lower(name), length(status_id), status_id
-    ), severity AS MATERIALIZED (
-        SELECT DISTINCT ON (t.tenant_id, lower(m.source_name)) t.tenant_id, lower(m.source_name) AS name,
-            CASE m.severity WHEN 'critical' THEN 1 WHEN 'high' THEN 2 WHEN 'medium' THEN 3 ELSE 4 END AS code
-        FROM (SELECT DISTINCT tenant_id FROM zone) AS t
-        JOIN severity_mappings m ON m.tenant_id IS NULL OR m.tenant_id = t.tenant_id
-        ORDER BY t.tenant_id, lower(m.source_name), m.tenant_id NULLS LAST, m.source_name
-    ), place AS (
+        CROSS JOIN LATERAL (
+            SELECT lower(rtrim(regexp_replace(n.base_url, '^[A-Za-z]+://', ''), '/')) AS instance) AS i
+    ), words AS MATERIALIZED (
+        -- Of several values of one name the last one stays.
+        SELECT
+            (SELECT jsonb_object_agg(connection_id || ':' || status_id, CAST(category = 'done' AS integer))
+             FROM jira_statuses) AS done_by_id,
+            (SELECT jsonb_object_agg(connection_id || ':' || lower(name), CAST(category = 'done' AS integer)
+                    ORDER BY length(status_id) DESC, status_id DESC) FROM jira_statuses) AS done_by_name,
+            (SELECT jsonb_object_agg(connection_id || ':' || external_key, project_id) FROM sync_scopes) AS projects,
+            (SELECT jsonb_object_agg(t.id || ':' || lower(m.source_name), CASE m.severity
+                        WHEN 'critical' THEN 1 WHEN 'high' THEN 2 WHEN 'medium' THEN 3 ELSE 4 END
+                    ORDER BY m.tenant_id NULLS FIRST, m.source_name DESC)
+             FROM tenants t JOIN severity_mappings m ON m.tenant_id IS NULL OR m.tenant_id = t.id) AS severities
+    )
+"""
+
+# Every issue that was ever a bug and ever in a project to compute; `now` is its state now, three bits a dimension.
+ISSUES = f"""
+    WITH {DICTIONARIES}, place AS (
         SELECT z.project_id, i.id
         FROM zone z
         JOIN sync_scopes s USING (project_id)
         JOIN jira_table_history i ON i.connection_id = s.connection_id AND i.project = s.external_key
         UNION
-        SELECT z.project_id, i.id FROM zone z JOIN jira_table_history i USING (project_id)
+        SELECT z.project_id, i.id FROM zone z JOIN jira_table_history i ON i.project_id = z.project_id
         UNION
         SELECT z.project_id, i.id
         FROM zone z
@@ -103,129 +118,123 @@ ROWS = """
         JOIN jira_issue_changes c ON c.connection_id = s.connection_id AND c.field IN ('issuekey', 'key')
             AND s.external_key IN (split_part(c.from_text, '-', 1), split_part(c.to_text, '-', 1))
         JOIN jira_table_history i ON i.connection_id = c.connection_id AND i.issue_id = c.issue_id
-    ), issue AS MATERIALIZED (
+    ), copy AS (
         -- Two connections to one instance bring one issue twice; the copy that is alive counts, else the first.
-        SELECT DISTINCT ON (z.project_id, n.instance, i.issue_id)
-            z.project_id, z.tenant_id, z.timezone, i.connection_id, i.issue_id, i.created, i.deleted_at,
-            i.status_id, i.status, i.status_category, n.bug_types, n.severity_fields,
-            CAST(COALESCE(COALESCE(s.category::text, sn.category::text, i.status_category) = 'done', false) AS integer)
-                AS done,
-            CAST(lower(i.issuetype) = ANY(n.bug_types) AS integer) AS bug,
-            CAST(COALESCE(COALESCE(k.project_id, i.project_id) = z.project_id, false) AS integer) AS here,
-            CASE WHEN n.severity_fields IS NULL THEN 0 ELSE COALESCE(v.code, 0) END AS severity,
-            COALESCE(p.code, 0) AS priority
-        FROM place
-        JOIN zone z USING (project_id)
-        JOIN jira_table_history i USING (id)
-        JOIN instance n USING (connection_id)
-        LEFT JOIN jira_statuses s ON s.connection_id = i.connection_id AND s.status_id = i.status_id
-        LEFT JOIN status_name sn ON sn.connection_id = i.connection_id AND sn.name = lower(i.status)
-        LEFT JOIN sync_scopes k ON k.connection_id = i.connection_id AND k.external_key = i.project
-        LEFT JOIN severity v ON v.tenant_id = z.tenant_id AND v.name = lower(i.severity_issue)
-        LEFT JOIN severity p ON p.tenant_id = z.tenant_id AND p.name = lower(i.priority)
-        WHERE (i.deleted_at IS NULL OR i.deleted_at > i.created)
-          AND (lower(i.issuetype) = ANY(n.bug_types) OR EXISTS (
-            SELECT FROM jira_issue_changes c
-            WHERE c.connection_id = i.connection_id AND c.field = 'issuetype' AND c.issue_id = i.issue_id))
-        ORDER BY z.project_id, n.instance, i.issue_id, i.deleted_at IS NOT NULL, i.connection_id
-    ), item AS (
-        SELECT i.project_id, i.timezone, i.connection_id, i.issue_id, i.created,
-            c.changed_at, length(c.change_id) AS digits, c.change_id, c.item_index, c.field,
-            COALESCE(c.field = ANY(i.severity_fields), false) AS is_severity,
-            CASE c.field
-                WHEN 'status' THEN CAST(COALESCE(COALESCE(f.category::text, fn.category::text, CASE
-                    WHEN c.from_value = i.status_id OR (c.from_value IS NULL AND c.from_text = i.status)
-                    THEN i.status_category END) = 'done', false) AS integer)
-                WHEN 'issuetype' THEN CAST(COALESCE(lower(c.from_text) = ANY(i.bug_types), false) AS integer)
-                WHEN 'issuekey' THEN CAST(COALESCE(fk.project_id = i.project_id, false) AS integer)
-                WHEN 'key' THEN CAST(COALESCE(fk.project_id = i.project_id, false) AS integer)
-                ELSE COALESCE(fv.code, 0) END AS was,
-            CASE c.field
-                WHEN 'status' THEN CAST(COALESCE(COALESCE(t.category::text, tn.category::text, CASE
-                    WHEN c.to_value = i.status_id OR (c.to_value IS NULL AND c.to_text = i.status)
-                    THEN i.status_category END) = 'done', false) AS integer)
-                WHEN 'issuetype' THEN CAST(COALESCE(lower(c.to_text) = ANY(i.bug_types), false) AS integer)
-                WHEN 'issuekey' THEN CAST(COALESCE(tk.project_id = i.project_id, false) AS integer)
-                WHEN 'key' THEN CAST(COALESCE(tk.project_id = i.project_id, false) AS integer)
-                ELSE COALESCE(tv.code, 0) END AS becomes,
-            c.field = 'resolution' AND COALESCE(c.from_value, c.from_text, '') = ''
-                AND COALESCE(c.to_value, c.to_text, '') <> '' AS is_resolution
+        SELECT project_id, id FROM (
+            SELECT place.project_id, i.id, row_number() OVER (
+                PARTITION BY place.project_id, s.tenant_id, s.instance, i.issue_id
+                ORDER BY i.deleted_at IS NOT NULL, i.connection_id) AS number
+            FROM place JOIN jira_table_history i USING (id) JOIN site s USING (connection_id) WHERE s.has_twin
+        ) AS twin WHERE number > 1
+    )
+    SELECT z.project_id, z.timezone, i.id, i.connection_id, i.issue_id, i.created, i.deleted_at,
+        i.connection_id || ':' AS site, z.tenant_id || ':' AS tenant, n.severity_fields,
+        n.bug_types,
+        COALESCE(CAST(COALESCE(
+                w.done_by_id ->> (i.connection_id || ':' || i.status_id),
+                w.done_by_name ->> (i.connection_id || ':' || lower(i.status))) AS integer),
+            CAST(i.status_category = 'done' AS integer), 0)
+        + 8 * CAST(lower(i.issuetype) = ANY(n.bug_types) AS integer)
+        + 64 * CAST(COALESCE(COALESCE(
+                CAST(w.projects ->> (i.connection_id || ':' || i.project) AS bigint), i.project_id)
+            = z.project_id, false) AS integer)
+        + 512 * CASE WHEN n.severity_fields IS NULL THEN 0 ELSE COALESCE(
+            CAST(w.severities ->> (z.tenant_id || ':' || lower(i.severity_issue)) AS integer), 0) END
+        + 4096 * COALESCE(CAST(w.severities ->> (z.tenant_id || ':' || lower(i.priority)) AS integer), 0) AS now
+    FROM (TABLE place EXCEPT TABLE copy) AS p
+    JOIN zone z USING (project_id)
+    JOIN jira_table_history i USING (id)
+    JOIN site n ON n.connection_id = i.connection_id
+    CROSS JOIN words w
+    WHERE (i.deleted_at IS NULL OR i.deleted_at > i.created)
+      AND (lower(i.issuetype) = ANY(n.bug_types) OR EXISTS (
+        SELECT FROM jira_issue_changes c
+        WHERE c.connection_id = i.connection_id AND c.field = 'issuetype' AND c.issue_id = i.issue_id))
+"""
+
+ROWS = f"""
+    WITH {DICTIONARIES}, item AS (
+        SELECT i.project_id, i.timezone, i.id, i.created, c.changed_at, length(c.change_id) AS digits,
+            c.change_id COLLATE "C" AS change_id, c.item_index,
+            CASE WHEN c.field = ANY(i.severity_fields) THEN 4 WHEN c.field = 'status' THEN 1
+                WHEN c.field = 'issuetype' THEN 2 WHEN c.field IN ('issuekey', 'key') THEN 3
+                WHEN c.field = 'priority' THEN 5 ELSE 6 END AS dimension,
+            c.from_value, c.from_text, c.to_value, c.to_text, i.site, i.tenant, i.bug_types
         FROM issue i
-        JOIN jira_issue_changes c USING (connection_id, issue_id)
-        LEFT JOIN jira_statuses f
-            ON c.field = 'status' AND f.connection_id = c.connection_id AND f.status_id = c.from_value
-        LEFT JOIN jira_statuses t
-            ON c.field = 'status' AND t.connection_id = c.connection_id AND t.status_id = c.to_value
-        LEFT JOIN status_name fn
-            ON c.field = 'status' AND fn.connection_id = c.connection_id AND fn.name = lower(c.from_text)
-        LEFT JOIN status_name tn
-            ON c.field = 'status' AND tn.connection_id = c.connection_id AND tn.name = lower(c.to_text)
-        LEFT JOIN sync_scopes fk ON c.field IN ('issuekey', 'key') AND fk.connection_id = c.connection_id
-            AND fk.external_key = split_part(c.from_text, '-', 1)
-        LEFT JOIN sync_scopes tk ON c.field IN ('issuekey', 'key') AND tk.connection_id = c.connection_id
-            AND tk.external_key = split_part(c.to_text, '-', 1)
-        LEFT JOIN severity fv ON fv.tenant_id = i.tenant_id AND fv.name = lower(c.from_text)
-        LEFT JOIN severity tv ON tv.tenant_id = i.tenant_id AND tv.name = lower(c.to_text)
+        JOIN jira_issue_changes c ON c.connection_id = i.connection_id AND c.issue_id = i.issue_id
         WHERE (c.field IN ('status', 'issuetype', 'issuekey', 'key', 'priority', 'resolution')
                OR c.field = ANY(i.severity_fields))
           AND (i.deleted_at IS NULL OR c.changed_at < i.deleted_at)
     ), step AS (
-        -- 0 is the creation, 1 a history, 2 the deletion. Of an issue as it is now, its creation knows the fields that
-        -- never changed: they come last among what a field was before.
-        SELECT project_id, timezone, connection_id, issue_id, created, 0 AS kind, created AS changed_at, 0 AS digits,
-            '' AS change_id, false AS is_resolved,
-            done AS was_done, bug AS was_bug, here AS was_here, severity AS was_severity, priority AS was_priority,
-            CAST(NULL AS integer) AS done, CAST(NULL AS integer) AS bug, CAST(NULL AS integer) AS here,
-            CAST(NULL AS integer) AS severity, CAST(NULL AS integer) AS priority
+        -- 0 is the creation, 1 an item of a history, 2 the deletion.
+        SELECT project_id, timezone, id, created, 0 AS kind, created AS changed_at, 0 AS digits,
+            '' COLLATE "C" AS change_id, 0 AS item_index, 0 AS dimension, now, 0 AS was, 0 AS becomes
         FROM issue
         UNION ALL
-        SELECT project_id, timezone, connection_id, issue_id, created, 1, changed_at, digits, change_id,
-            bool_or(is_resolution),
-            min(item_index * 8 + was) FILTER (WHERE field = 'status') & 7,
-            min(item_index * 8 + was) FILTER (WHERE field = 'issuetype') & 7,
-            min(item_index * 8 + was) FILTER (WHERE field IN ('issuekey', 'key')) & 7,
-            min(item_index * 8 + was) FILTER (WHERE is_severity) & 7,
-            min(item_index * 8 + was) FILTER (WHERE field = 'priority') & 7,
-            max(item_index * 8 + becomes) FILTER (WHERE field = 'status') & 7,
-            max(item_index * 8 + becomes) FILTER (WHERE field = 'issuetype') & 7,
-            max(item_index * 8 + becomes) FILTER (WHERE field IN ('issuekey', 'key')) & 7,
-            max(item_index * 8 + becomes) FILTER (WHERE is_severity) & 7,
-            max(item_index * 8 + becomes) FILTER (WHERE field = 'priority') & 7
-        FROM item
-        GROUP BY project_id, timezone, connection_id, issue_id, created, changed_at, digits, change_id
+        SELECT project_id, timezone, c.id, created, 1, changed_at, digits, change_id, item_index, dimension, NULL,
+            COALESCE(CASE dimension
+                WHEN 1 THEN CAST(COALESCE(
+                    w.done_by_id ->> (site || from_value),
+                    w.done_by_name ->> (site || lower(from_text)),
+                    (SELECT CAST(CAST(h.status_category = 'done' AS integer) AS text) FROM jira_table_history h
+                     WHERE h.id = c.id AND (from_value = h.status_id OR (from_value IS NULL AND from_text = h.status)))
+                    ) AS integer)
+                WHEN 2 THEN CAST(lower(from_text) = ANY(bug_types) AS integer)
+                WHEN 3 THEN CAST(CAST(w.projects ->> (site || split_part(from_text, '-', 1)) AS bigint) = project_id
+                    AS integer)
+                WHEN 6 THEN CAST(COALESCE(from_value, from_text, '') <> '' AS integer)
+                ELSE CAST(w.severities ->> (tenant || lower(from_text)) AS integer) END, 0),
+            COALESCE(CASE dimension
+                WHEN 1 THEN CAST(COALESCE(
+                    w.done_by_id ->> (site || to_value),
+                    w.done_by_name ->> (site || lower(to_text)),
+                    (SELECT CAST(CAST(h.status_category = 'done' AS integer) AS text) FROM jira_table_history h
+                     WHERE h.id = c.id AND (to_value = h.status_id OR (to_value IS NULL AND to_text = h.status)))
+                    ) AS integer)
+                WHEN 2 THEN CAST(lower(to_text) = ANY(bug_types) AS integer)
+                WHEN 3 THEN CAST(CAST(w.projects ->> (site || split_part(to_text, '-', 1)) AS bigint) = project_id
+                    AS integer)
+                WHEN 6 THEN CAST(COALESCE(to_value, to_text, '') <> '' AS integer)
+                ELSE CAST(w.severities ->> (tenant || lower(to_text)) AS integer) END, 0)
+        FROM item c CROSS JOIN words w
         UNION ALL
-        SELECT project_id, timezone, connection_id, issue_id, created, 2, deleted_at, 0, '', false,
-            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+        SELECT project_id, timezone, id, created, 2, deleted_at, 0, 'deleted', 0, 0, NULL, 0, 0
         FROM issue WHERE deleted_at IS NOT NULL
     ), numbered AS (
-        SELECT *,
-            row_number() OVER steps * 8 AS number,
-            CASE kind WHEN 0 THEN 1000000 ELSE row_number() OVER steps END * 8 AS origin
+        SELECT *, row_number() OVER items * 8 AS number, lag(change_id) OVER items IS DISTINCT FROM change_id AS is_step
         FROM step
-        WINDOW steps AS (
-            PARTITION BY project_id, connection_id, issue_id ORDER BY kind, changed_at, digits, change_id)
+        WINDOW items AS (PARTITION BY project_id, id ORDER BY kind, changed_at, digits, change_id, item_index)
     ), carried AS (
-        SELECT project_id, timezone, created, kind, changed_at, is_resolved,
-            min(origin + was_done) OVER whole & 7 AS first_done,
-            min(origin + was_bug) OVER whole & 7 AS first_bug,
-            min(origin + was_here) OVER whole & 7 AS first_here,
-            min(origin + was_severity) OVER whole & 7 AS first_severity,
-            min(origin + was_priority) OVER whole & 7 AS first_priority,
-            max(number + done) OVER before & 7 AS old_done, max(number + done) OVER until & 7 AS new_done,
-            max(number + bug) OVER before & 7 AS old_bug, max(number + bug) OVER until & 7 AS new_bug,
-            max(number + here) OVER before & 7 AS old_here, max(number + here) OVER until & 7 AS new_here,
-            max(number + severity) OVER before & 7 AS old_severity,
-            max(number + severity) OVER until & 7 AS new_severity,
-            max(number + priority) OVER before & 7 AS old_priority,
-            max(number + priority) OVER until & 7 AS new_priority
+        -- The items of one history are peers: before it none of them counts, after it all do.
+        SELECT project_id, timezone, created, kind, changed_at, is_step,
+            dimension = 6 AND was = 0 AND becomes = 1 AS is_resolution,
+            COALESCE(min(number + was) FILTER (WHERE dimension = 1) OVER whole, max(now) OVER whole) & 7 AS first_done,
+            COALESCE(min(number + was) FILTER (WHERE dimension = 2) OVER whole, max(now) OVER whole / 8) & 7
+                AS first_bug,
+            COALESCE(min(number + was) FILTER (WHERE dimension = 3) OVER whole, max(now) OVER whole / 64) & 7
+                AS first_here,
+            COALESCE(min(number + was) FILTER (WHERE dimension = 4) OVER whole, max(now) OVER whole / 512) & 7
+                AS first_severity,
+            COALESCE(min(number + was) FILTER (WHERE dimension = 5) OVER whole, max(now) OVER whole / 4096) & 7
+                AS first_priority,
+            max(number + becomes) FILTER (WHERE dimension = 1) OVER before & 7 AS old_done,
+            max(number + becomes) FILTER (WHERE dimension = 1) OVER until & 7 AS new_done,
+            max(number + becomes) FILTER (WHERE dimension = 2) OVER before & 7 AS old_bug,
+            max(number + becomes) FILTER (WHERE dimension = 2) OVER until & 7 AS new_bug,
+            max(number + becomes) FILTER (WHERE dimension = 3) OVER before & 7 AS old_here,
+            max(number + becomes) FILTER (WHERE dimension = 3) OVER until & 7 AS new_here,
+            max(number + becomes) FILTER (WHERE dimension = 4) OVER before & 7 AS old_severity,
+            max(number + becomes) FILTER (WHERE dimension = 4) OVER until & 7 AS new_severity,
+            max(number + becomes) FILTER (WHERE dimension = 5) OVER before & 7 AS old_priority,
+            max(number + becomes) FILTER (WHERE dimension = 5) OVER until & 7 AS new_priority
         FROM numbered
         WINDOW
-            steps AS (PARTITION BY project_id, connection_id, issue_id ORDER BY kind, changed_at, digits, change_id),
+            steps AS (PARTITION BY project_id, id ORDER BY kind, changed_at, digits, change_id),
             whole AS (steps ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING),
-            before AS (steps ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
-            until AS (steps ROWS UNBOUNDED PRECEDING)
+            before AS (steps GROUPS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
+            until AS (steps GROUPS UNBOUNDED PRECEDING)
     ), state AS (
-        SELECT project_id, timezone, created, kind, is_resolved, GREATEST(changed_at, created) AS at,
+        SELECT project_id, timezone, created, kind, is_step, is_resolution, GREATEST(changed_at, created) AS at,
             kind <> 0 AND COALESCE(old_bug, first_bug) = 1 AND COALESCE(old_here, first_here) = 1 AS was_in,
             kind <> 2 AND COALESCE(new_bug, first_bug) = 1 AND COALESCE(new_here, first_here) = 1 AS is_in,
             COALESCE(old_done, first_done) = 1 AS was_done,
@@ -236,46 +245,61 @@ ROWS = """
                      NULLIF(COALESCE(new_priority, first_priority), 0), 3) AS is_severity
         FROM carried
     ), move AS (
-        SELECT project_id, timezone, at, kind = 0 AS is_creation, created, is_in AND is_resolved AS is_resolved,
-            is_in AND is_done AND (kind = 0 OR was_in AND NOT was_done) AS is_closed,
-            is_in AND was_in AND was_done AND NOT is_done AS is_reopened,
-            CASE WHEN was_in AND NOT was_done THEN was_severity ELSE 0 END AS left_stock,
-            CASE WHEN is_in AND NOT is_done THEN is_severity ELSE 0 END AS joined_stock
-        FROM state WHERE is_in OR was_in
-    ), daily AS (
+        SELECT project_id, timezone, at, created,
+            is_step AND is_in AND kind = 0 AS is_created,
+            is_resolution AND is_in AS is_resolved,
+            is_step AND is_in AND is_done AND (kind = 0 OR was_in AND NOT was_done) AS is_closed,
+            is_step AND is_in AND NOT is_done AND was_in AND was_done AS is_reopened,
+            CASE WHEN is_step AND was_in AND NOT was_done THEN was_severity ELSE 0 END AS leaves,
+            CASE WHEN is_step AND is_in AND NOT is_done THEN is_severity ELSE 0 END AS joins
+        FROM state
+    ), daily AS MATERIALIZED (
         SELECT project_id, local_day(at, timezone) AS date,
-            count(*) FILTER (WHERE is_creation) AS created,
+            count(*) FILTER (WHERE is_created) AS created,
             count(*) FILTER (WHERE is_resolved) AS resolved,
             count(*) FILTER (WHERE is_closed) AS closed,
             count(*) FILTER (WHERE is_reopened) AS reopened,
-            avg(EXTRACT(epoch FROM at - created)) FILTER (WHERE is_closed AND NOT is_creation) AS seconds,
-            sum(CAST(joined_stock = 1 AS integer) - CAST(left_stock = 1 AS integer)) AS critical,
-            sum(CAST(joined_stock = 2 AS integer) - CAST(left_stock = 2 AS integer)) AS high,
-            sum(CAST(joined_stock = 3 AS integer) - CAST(left_stock = 3 AS integer)) AS medium,
-            sum(CAST(joined_stock = 4 AS integer) - CAST(left_stock = 4 AS integer)) AS low
-        FROM move GROUP BY 1, 2
-    ), span AS (
-        SELECT z.project_id, z.tenant_id, z.title, z.since, z.today, min(d.date) AS first_date
-        FROM zone z JOIN daily d ON d.project_id = z.project_id AND d.date <= z.today
-        GROUP BY 1, 2, 3, 4, 5
+            avg(EXTRACT(epoch FROM at - created)) FILTER (WHERE is_closed AND NOT is_created) AS seconds,
+            count(*) FILTER (WHERE joins = 1) - count(*) FILTER (WHERE leaves = 1) AS critical,
+            count(*) FILTER (WHERE joins = 2) - count(*) FILTER (WHERE leaves = 2) AS high,
+            count(*) FILTER (WHERE joins = 3) - count(*) FILTER (WHERE leaves = 3) AS medium,
+            count(*) FILTER (WHERE joins = 4) - count(*) FILTER (WHERE leaves = 4) AS low
+        FROM move
+        WHERE joins <> leaves OR is_created OR is_closed OR is_reopened OR is_resolved
+        GROUP BY 1, 2
+    ), day AS (
+        SELECT project_id, date, created, resolved, closed, reopened, seconds, critical, high, medium, low,
+            CAST(NULL AS bigint) AS tenant_id, CAST(NULL AS text) AS title, CAST(NULL AS date) AS since
+        FROM daily
+        UNION ALL
+        SELECT z.project_id, f.date + n, 0, 0, 0, 0, NULL, 0, 0, 0, 0, z.tenant_id, z.title, z.since
+        FROM (SELECT project_id, min(date) AS date FROM daily GROUP BY project_id) AS f
+        JOIN zone z USING (project_id)
+        CROSS JOIN LATERAL generate_series(0, z.today - f.date) AS n
     ), stock AS (
-        SELECT s.project_id, s.tenant_id, s.title, s.since, s.first_date + n AS date, d.created, d.resolved, d.closed,
-            d.reopened, d.seconds,
-            sum(d.critical) OVER days AS critical, sum(d.high) OVER days AS high,
-            sum(d.medium) OVER days AS medium, sum(d.low) OVER days AS low
-        FROM span s
-        CROSS JOIN LATERAL generate_series(0, s.today - s.first_date) AS n
-        LEFT JOIN daily d ON d.project_id = s.project_id AND d.date = s.first_date + n
-        WINDOW days AS (PARTITION BY s.project_id ORDER BY s.first_date + n)
+        SELECT project_id, date, max(tenant_id) AS tenant_id, max(title) AS title, max(since) AS since,
+            sum(created) AS created, sum(resolved) AS resolved, sum(closed) AS closed, sum(reopened) AS reopened,
+            max(seconds) AS seconds,
+            sum(sum(critical)) OVER days AS critical, sum(sum(high)) OVER days AS high,
+            sum(sum(medium)) OVER days AS medium, sum(sum(low)) OVER days AS low
+        FROM day GROUP BY project_id, date
+        WINDOW days AS (PARTITION BY project_id ORDER BY date)
     )
-    SELECT tenant_id, title AS project, project_id, date,
-        COALESCE(created, 0) AS bugs_created, COALESCE(resolved, 0) AS bugs_resolved,
-        COALESCE(closed, 0) AS bugs_closed, COALESCE(reopened, 0) AS bugs_reopened,
-        seconds / 3600 AS avg_resolution_hours,
+    SELECT tenant_id, title AS project, project_id, date, created AS bugs_created, resolved AS bugs_resolved,
+        closed AS bugs_closed, reopened AS bugs_reopened, seconds / 3600 AS avg_resolution_hours,
         critical + high + medium + low AS open_bugs, critical AS critical_bugs, high AS high_priority_bugs,
         medium AS medium_priority_bugs, low AS low_priority_bugs
-    FROM stock WHERE since IS NULL OR date >= since
+    FROM stock WHERE title IS NOT NULL AND (since IS NULL OR date >= since)
 """
+
+INPUTS = temporary(
+    "issue",
+    *(Column(name, BigInteger) for name in ("project_id", "id", "connection_id")),
+    *(Column(name, Text) for name in ("timezone", "issue_id", "site", "tenant")),
+    *(Column(name, DateTime(timezone=True)) for name in ("created", "deleted_at")),
+    *(Column(name, ARRAY(Text)) for name in ("severity_fields", "bug_types")),
+    Column("now", Integer),
+)
 
 SUMMARY = Summary(
     name="bug_analytics_daily",
@@ -286,6 +310,8 @@ SUMMARY = Summary(
     keys_of_marks=KEYS_OF_MARKS,
     all_keys=ALL_KEYS,
     rows=ROWS,
+    inputs=INPUTS,
+    input_rows=ISSUES,
     rivals=RIVALS,
     since_column="date",
     overdue=OVERDUE,

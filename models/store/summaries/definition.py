@@ -40,6 +40,11 @@ class Summary:
     """SELECT of every key that has inputs or rows, of project `:project_id` and the tenants `:tenants`, where given."""
     rows: str
     """SELECT of the rows of the keys in the temporary table `wanted`, at `:as_of`, columns by name."""
+    inputs: Table | None = None
+    """A temporary table that `rows` reads, filled by `input_rows` first: the planner sees how many there are, where
+    inside one long statement it guesses a handful and scans an index a hundred thousand times."""
+    input_rows: str = ""
+    """SELECT of the rows of `inputs`, columns by name."""
     rivals: str | None = None
     """INSERT INTO `wanted` of the keys whose rows hold, or held, a unique value that a row of a wanted key takes."""
     since_column: str | None = None
@@ -68,13 +73,19 @@ class Summary:
         columns = [Column(name, self.table.c[name].type) for name in self.key]
         if self.since_column is not None:
             columns.append(Column("since", Date))
-        return _temporary("wanted", columns)
+        return temporary("wanted", *columns)
 
     @cached_property
     def fresh(self) -> Table:
         """The temporary table of the rows as they should be."""
-        return _temporary("fresh", [Column(name, self.table.c[name].type) for name in self.columns])
+        return temporary("fresh", *(Column(name, self.table.c[name].type) for name in self.columns))
 
 
-def _temporary(name: str, columns: list[Column[Any]]) -> Table:
+def temporary(name: str, *columns: Column[Any]) -> Table:
+    """A table that lives until the transaction ends.
+
+    Args:
+        name: what the statements call it.
+        columns: names and types.
+    """
     return Table(name, MetaData(), *columns, prefixes=["TEMPORARY"], postgresql_on_commit="DROP")

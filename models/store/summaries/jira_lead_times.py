@@ -5,7 +5,9 @@ Only completed intervals count: a row says the same tomorrow as today unless the
 
 from __future__ import annotations
 
-from models.store.summaries.definition import Summary
+from sqlalchemy import BigInteger, Column, DateTime, Text
+
+from models.store.summaries.definition import Summary, temporary
 from models.tables import METADATA
 
 KEYS_OF_MARKS = """
@@ -45,32 +47,38 @@ RIVALS = """
     SELECT connection_id, issue_id FROM wanted
 """
 
+# A key names one issue of a tenant. Where several carry it, the one seen first last has the row.
+ISSUES = """
+    SELECT DISTINCT ON (i.tenant_id, i.issuekey)
+        i.id, i.connection_id, i.issue_id, i.connection_id || ':' AS site, i.created, i.status_id, i.status,
+        i.status_category
+    FROM wanted JOIN jira_table_history i USING (connection_id, issue_id)
+    WHERE i.deleted_at IS NULL
+    ORDER BY i.tenant_id, i.issuekey, i.id DESC
+"""
+
+# Statuses are looked up as JSON objects; a join with a guessed number of them is a nested loop soon.
 ROWS = """
-    WITH status_name AS (
-        SELECT DISTINCT ON (connection_id, lower(name)) connection_id, lower(name) AS name, category
-        FROM jira_statuses ORDER BY connection_id, lower(name), length(status_id), status_id
-    ), issue AS MATERIALIZED (
-        -- A key names one issue of a tenant. Where several carry it, the one seen first last has the row.
-        SELECT DISTINCT ON (i.tenant_id, i.issuekey) i.*
-        FROM wanted JOIN jira_table_history i USING (connection_id, issue_id)
-        WHERE i.deleted_at IS NULL
-        ORDER BY i.tenant_id, i.issuekey, i.id DESC
-    ), change AS (
-        SELECT i.id, i.created, c.changed_at, length(c.change_id) AS digits, c.change_id, c.item_index,
-            COALESCE(c.from_text, f.name, c.from_value, '') AS from_name,
-            COALESCE(c.to_text, t.name, c.to_value, '') AS to_name,
-            COALESCE(f.category, fn.category, CAST(CASE
+    WITH words AS MATERIALIZED (
+        SELECT
+            (SELECT jsonb_object_agg(connection_id || ':' || status_id, category) FROM jira_statuses) AS by_id,
+            (SELECT jsonb_object_agg(connection_id || ':' || status_id, name) FROM jira_statuses) AS names,
+            (SELECT jsonb_object_agg(connection_id || ':' || lower(name), category
+                    ORDER BY length(status_id) DESC, status_id DESC) FROM jira_statuses) AS by_name
+    ), change AS MATERIALIZED (
+        SELECT i.id, i.created, c.changed_at, length(c.change_id) AS digits, c.change_id COLLATE "C" AS change_id,
+            c.item_index,
+            COALESCE(c.from_text, w.names ->> (i.site || c.from_value), c.from_value, '') AS from_name,
+            COALESCE(c.to_text, w.names ->> (i.site || c.to_value), c.to_value, '') AS to_name,
+            COALESCE(w.by_id ->> (i.site || c.from_value), w.by_name ->> (i.site || lower(c.from_text)), CASE
                 WHEN c.from_value = i.status_id OR (c.from_value IS NULL AND c.from_text = i.status)
-                THEN i.status_category END AS status_category)) AS from_category,
-            COALESCE(t.category, tn.category, CAST(CASE
+                THEN i.status_category END) AS from_category,
+            COALESCE(w.by_id ->> (i.site || c.to_value), w.by_name ->> (i.site || lower(c.to_text)), CASE
                 WHEN c.to_value = i.status_id OR (c.to_value IS NULL AND c.to_text = i.status)
-                THEN i.status_category END AS status_category)) AS to_category
+                THEN i.status_category END) AS to_category
         FROM issue i
-        JOIN jira_issue_changes c USING (connection_id, issue_id)
-        LEFT JOIN jira_statuses f ON f.connection_id = c.connection_id AND f.status_id = c.from_value
-        LEFT JOIN jira_statuses t ON t.connection_id = c.connection_id AND t.status_id = c.to_value
-        LEFT JOIN status_name fn ON fn.connection_id = c.connection_id AND fn.name = lower(c.from_text)
-        LEFT JOIN status_name tn ON tn.connection_id = c.connection_id AND tn.name = lower(c.to_text)
+        JOIN jira_issue_changes c ON c.connection_id = i.connection_id AND c.issue_id = i.issue_id
+        CROSS JOIN words w
         WHERE c.field = 'status'
     ), step AS (
         SELECT id, created, changed_at, to_category,
@@ -103,7 +111,7 @@ ROWS = """
     SELECT i.tenant_id, i.connection_id, i.issue_id, i.project AS project_key, i.project_id, i.issuekey AS issue_key,
         b.id AS bug_budget_id, i.issuetype AS issue_type, i.status, i.created AS issue_created_at,
         COALESCE(e.started_at, CASE
-            WHEN e.id IS NULL AND COALESCE(CAST(s.category AS text), i.status_category) = 'indeterminate'
+            WHEN e.id IS NULL AND COALESCE(w.by_id ->> (n.site || i.status_id), i.status_category) = 'indeterminate'
             THEN i.created END) AS started_at,
         e.resolved_at,
         CASE WHEN e.resolved_at >= i.created THEN EXTRACT(epoch FROM e.resolved_at - i.created) / 3600 END
@@ -115,12 +123,20 @@ ROWS = """
         EXTRACT(epoch FROM e.active) / 3600 AS active_time_hours,
         COALESCE(t.hours, '{}') AS time_in_status,
         COALESCE(e.reopen_count, 0) AS reopen_count
-    FROM issue i
+    FROM issue n
+    JOIN jira_table_history i ON i.id = n.id
+    CROSS JOIN words w
     LEFT JOIN ended e ON e.id = i.id
     LEFT JOIN time_in_status t ON t.id = i.id
-    LEFT JOIN jira_statuses s ON s.connection_id = i.connection_id AND s.status_id = i.status_id
     LEFT JOIN bug_budget b ON b.connection_id = i.connection_id AND b.issue_id = i.issue_id
 """
+
+INPUTS = temporary(
+    "issue",
+    *(Column(name, BigInteger) for name in ("id", "connection_id")),
+    *(Column(name, Text) for name in ("issue_id", "site", "status_id", "status", "status_category")),
+    Column("created", DateTime(timezone=True)),
+)
 
 SUMMARY = Summary(
     name="jira_lead_times",
@@ -131,5 +147,7 @@ SUMMARY = Summary(
     keys_of_marks=KEYS_OF_MARKS,
     all_keys=ALL_KEYS,
     rows=ROWS,
+    inputs=INPUTS,
+    input_rows=ISSUES,
     rivals=RIVALS,
 )
