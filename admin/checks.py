@@ -9,7 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from celery import current_app
+from kombu.exceptions import OperationalError
 
+import workers.app  # noqa: F401  # declares the application
 from models.errors import PlumblineError
 from models.store import jobs
 from models.store.session import Database, current_revision, newest_revision
@@ -72,13 +75,11 @@ def check_migrations(database: Database) -> Finding:
 
 def check_broker(process: Runtime) -> Finding:
     """Whether the broker answers."""
-    from workers.app import app
-
     url = process.endpoints.broker_url
     where = "the embedded broker" if "broker" in process.endpoints.embedded else mask_text(url)
     times = {"socket_timeout": BROKER_ANSWER_SECONDS, "socket_connect_timeout": BROKER_ANSWER_SECONDS}
     try:
-        with app.connection_for_write(
+        with current_app.connection_for_write(
             connect_timeout=BROKER_ANSWER_SECONDS, transport_options=times if url.startswith("redis") else {}
         ) as connection:
             connection.channel().close()
@@ -94,12 +95,8 @@ def check_broker(process: Runtime) -> Finding:
 
 def answering_workers() -> list[str]:
     """Names of the workers that answer within a second; none where the broker does not."""
-    from kombu.exceptions import OperationalError
-
-    from workers.app import app
-
     try:
-        replies = app.control.ping(timeout=WORKER_ANSWER_SECONDS) or []
+        replies = current_app.control.ping(timeout=WORKER_ANSWER_SECONDS) or []
     except (OperationalError, OSError):
         return []
     return sorted(name for reply in replies for name in reply)

@@ -44,6 +44,14 @@ class Runtime:
         url = self.endpoints.redis_url
         return RedisGate(url) if url else None
 
+    def close(self) -> None:
+        """Close what was used; it is opened again where it is used again."""
+        made = vars(self)
+        for name in ("database", "gate"):
+            thing = made.pop(name, None)
+            if thing is not None:
+                thing.close()
+
 
 _current: Runtime | None = None
 

@@ -6,15 +6,17 @@ What belongs here: the application, what it opens and closes, its headers, and h
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from admin.api.routes import health
 from models.errors import NotFoundError, PlumblineError, ServerUnavailableError, UsageError
@@ -52,11 +54,7 @@ async def lifespan(api: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        opened = vars(process)  # a cached property that was never used has nothing to close
-        if "database" in opened:
-            process.database.close()
-        if opened.get("gate") is not None:
-            opened["gate"].close()
+        process.close()
 
 
 def problem(status: int, detail: str | None = None, *, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -73,16 +71,28 @@ def problem(status: int, detail: str | None = None, *, headers: dict[str, str] |
     return JSONResponse(body, status_code=status, headers=headers, media_type="application/problem+json")
 
 
+class SecurityHeaders:
+    """Middleware that adds the headers as an answer begins, so that answers may stream."""
+
+    def __init__(self, inner: ASGIApp) -> None:
+        self._inner = inner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._inner(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
 app = FastAPI(title="Plumbline", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+app.add_middleware(SecurityHeaders)
 app.include_router(health.router)
-
-
-@app.middleware("http")
-async def _add_security_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    response = await call_next(request)
-    for name, value in SECURITY_HEADERS.items():
-        response.headers.setdefault(name, value)
-    return response
 
 
 @app.exception_handler(HTTPException)

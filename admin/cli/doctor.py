@@ -59,6 +59,7 @@ def _findings() -> Iterator[Finding]:
     from admin import checks
     from admin.cli.process import start
     from models.store.session import Database
+    from workers.settings import load_settings
 
     try:
         process = start()
@@ -67,7 +68,8 @@ def _findings() -> Iterator[Finding]:
             name="settings", is_ok=False, detail=error.message, mend="Correct them; the rest needs them."
         )
         return
-    names = sorted(process.settings.as_environment())
+    # Read once more, because `start` changes what commands log.
+    names = sorted(load_settings().as_environment())
     yield checks.Finding(name="settings", is_ok=True, detail=f"fit together: {', '.join(names)}")
     yield _disk(process)
     try:

@@ -63,7 +63,8 @@ def _options(
     """Keeps one PostgreSQL database of engineering quality true: Jira, GitLab and Allure into analytics tables."""
 
 
-def _include(names: Sequence[str]) -> None:
+def include(names: Sequence[str]) -> None:
+    """Add the commands of modules of this package."""
     for name in names:
         module = f"admin.cli.{name}"
         if importlib.util.find_spec(module):
@@ -77,14 +78,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if "--debug" in ours:  # anywhere, because it is added to a command that has just failed
         given.remove("--debug")
         output.is_debug.set(True)
+    include(MODULES)
     sys.exit(run(given))
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(arguments: Sequence[str], commands: typer.Typer = app) -> int:
     """Run a command; returns its exit code, with every error printed."""
     try:
-        _include(MODULES)
-        code = typer.main.get_command(app).main(list(arguments), prog_name="plumbline", standalone_mode=False)
+        code = typer.main.get_command(commands).main(list(arguments), prog_name="plumbline", standalone_mode=False)
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
     except typer.TyperException as error:
@@ -98,6 +99,10 @@ def run(arguments: Sequence[str]) -> int:
         first_line = (str(error).strip() or "no message").splitlines()[0]
         _print_error(f"{type(error).__name__}: {first_line} This should not happen; --debug shows where.", error)
         return EXIT_FAILED
+    finally:
+        used = sys.modules.get("admin.cli.process")  # not imported for commands that need nothing of it
+        if used is not None:
+            used.close()
     if code == EXIT_INTERRUPTED:
         output.note("Interrupted.")
     return code if isinstance(code, int) else 0

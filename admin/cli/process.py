@@ -14,6 +14,8 @@ from workers.logs import configure_logging
 from workers.runtime import Runtime
 from workers.settings import load_settings
 
+_started: list[Runtime] = []
+
 
 class SchemaError(PlumblineError):
     """The database does not have the schema that this version needs."""
@@ -33,7 +35,14 @@ def start() -> Runtime:
     configure_logging(settings)
     process = Runtime(settings, role="cli")
     runtime.use(process)
+    _started.append(process)
     return process
+
+
+def close() -> None:
+    """Close what the commands of this process have opened."""
+    while _started:
+        _started.pop().close()
 
 
 def connected() -> Runtime:

@@ -30,10 +30,13 @@ def up(
     Example:
         plumbline up
     """
+    import logging
+
     from workers import supervisor
     from workers.logs import configure_logging
     from workers.settings import load_settings
 
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # what it does is told in a line of our own
     settings = load_settings()
     if output.is_debug.get():
         settings = settings.model_copy(update={"log_level": "debug"})

@@ -84,16 +84,22 @@ def workers_answer() -> bool:
     return bool(answering_workers())
 
 
-def follow(process: Any, job_ids: Sequence[int], *, as_json: bool) -> None:
+def follow(process: Any, job_ids: Sequence[int], *, as_json: bool, give_up_seconds: float = GIVE_UP_SECONDS) -> None:
     """Follow jobs and all that they ask for, with progress on stderr, and print how they ended.
+
+    Args:
+        process: of the command.
+        job_ids: at least one.
+        as_json: print one JSON document instead of a sentence.
+        give_up_seconds: how long no worker may answer.
 
     Raises:
         typer.Exit: with 1, where any of them failed.
-        NoWorkerError: no worker has answered for a minute.
+        NoWorkerError: no worker has answered for that long.
     """
     started = time.monotonic()
     try:
-        family = _until_finished(process, job_ids)
+        family = _until_finished(process, job_ids, give_up_seconds)
     except KeyboardInterrupt:
         output.note(f"\n{_named(job_ids)} will go on without us; `plumbline jobs list` shows how.")
         raise
@@ -131,11 +137,11 @@ def _named(job_ids: Sequence[int]) -> str:
     return f"Job {job_ids[0]}" if len(job_ids) == 1 else f"Jobs {', '.join(map(str, job_ids))}"
 
 
-def _until_finished(process: Any, job_ids: Sequence[int]) -> Any:
+def _until_finished(process: Any, job_ids: Sequence[int], give_up_seconds: float) -> Any:
     from models.store import jobs
 
     said: set[str] = set()
-    watch = _WorkerWatch(_named(job_ids))
+    watch = _WorkerWatch(_named(job_ids), give_up_seconds)
     with _progress() as display:
         while True:
             with process.database.transaction() as session:
@@ -154,10 +160,11 @@ def _until_finished(process: Any, job_ids: Sequence[int]) -> Any:
 
 
 class _WorkerWatch:
-    """Notices when nobody works, tells it once, and gives up after a minute."""
+    """Notices when nobody works, tells it once, and gives up in the end."""
 
-    def __init__(self, jobs: str) -> None:
+    def __init__(self, jobs: str, give_up_seconds: float) -> None:
         self._jobs = jobs
+        self._give_up_seconds = give_up_seconds
         self._seen: tuple[int, int] = (0, 0)
         self._idle_since = self._asked_at = time.monotonic()
         self._has_told = False
@@ -174,10 +181,10 @@ class _WorkerWatch:
         if workers_answer():  # busy with others' jobs, or these wait for their time
             self._idle_since, self._has_told = now, False
             return None
-        if now - self._idle_since > GIVE_UP_SECONDS:
+        if now - self._idle_since > self._give_up_seconds:
             raise NoWorkerError(
-                f"No worker has answered for {GIVE_UP_SECONDS:.0f} s. {self._jobs} will run when `plumbline up` starts "
-                "one."
+                f"No worker has answered for {self._give_up_seconds:.0f} s. {self._jobs} will run when `plumbline up` "
+                "starts one."
             )
         if self._has_told:
             return None
