@@ -173,7 +173,7 @@ def _people(found: Report) -> None:
     of_all = f" (the first {shown} of {total:,})" if shown < total else ""
     _table(f"Contributors in {found.month:%B %Y}{of_all}", columns, rows(found.contributors))
     if found.bots:
-        _table(f"Bots in {found.month:%B %Y}", columns, rows(found.bots))
+        _table(f"Bots and deleted accounts in {found.month:%B %Y}", columns, rows(found.bots))
 
 
 def _freshness(found: Report) -> None:
@@ -208,7 +208,7 @@ def _left_out(found: Report) -> str:
     sentences = [f"Those of bots are left out ({left_out['bots']:,} merged)."]
     if left_out["unreviewed"]:
         merged = found.merge_requests[0]["n"]
-        sentences.append(f"{left_out['unreviewed']:,} of {merged:,} were merged without a review by another person.")
+        sentences.append(f"{left_out['unreviewed']:,} of {merged:,} had no review by another person before the merge.")
     if left_out["estimated"]:
         sentences.append(f"Of {left_out['estimated']:,} the source lost the time of merging; they are left out.")
     if left_out["backwards"]:
@@ -243,7 +243,7 @@ def _table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     cells = [[row[name] for name in columns] for row in rows]
     for number, heading in enumerate(columns.values()):
         is_number = bool(cells) and all(_is_number(row[number]) for row in cells)
@@ -252,11 +252,8 @@ def _table(
         # Text, because what came from a source may look like Rich's markup.
         table.add_row(*(Text(output.printable(cell)) for cell in row))
     console = output.console()
-    if cells:
-        console.print(table)
-    else:
-        console.print(Text(f"\n{title}", style="bold"))
-        console.print(NO_DATA)
+    console.print(Text(f"\n{title}", style="bold"))
+    console.print(table if cells else NO_DATA)
     if note:
         console.print(Text(note, style="dim"), soft_wrap=True)
 
