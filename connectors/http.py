@@ -46,12 +46,11 @@ CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 90
 """Longer than the sixty seconds after which GitLab and Jira themselves give up on a request."""
 REPEATS_COUNT = 2
-"""How often a broken-off answer is asked for again at once, before the worker's backoff takes over."""
+"""How often a broken-off answer or a 5xx is asked for again at once, before the worker's backoff takes over."""
 LONGEST_REPEAT_PAUSE_SECONDS = (0.25, 0.75)
 LONGEST_WAIT = timedelta(days=1)
 """A server that names a later time than this is not believed; it is asked again after this long."""
 
-_GATEWAY_STATUSES = frozenset({502, 503, 504})
 _EXCERPT_CHARACTERS = 200
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -147,8 +146,8 @@ class PolicyAdapter(HTTPAdapter):
                 if not is_broken_off or not repeats_left:
                     raise failure from error
             else:
-                is_gateway_trouble = response.status_code in _GATEWAY_STATUSES and "Retry-After" not in response.headers
-                if not is_gateway_trouble or not repeats_left:
+                is_trouble = response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+                if not is_trouble or "Retry-After" in response.headers or not repeats_left:
                     return self._judged(response, request)
                 response.close()
             time.sleep(self._jitter() * LONGEST_REPEAT_PAUSE_SECONDS[REPEATS_COUNT - repeats_left])

@@ -68,14 +68,17 @@ def load_source(database: Database, settings: Settings, scope_id: int) -> Source
         target = sync.target(session, scope_id)
         connection = connections.connection(session, target.connection_id)
         scope = connections.scope(session, scope_id)
-        field_ids = jira.field_ids_by_role(session, target.connection_id)
-    options = {**connection.options, **scope.options}
+        context = ParseContext(
+            options={**connection.options, **scope.options},
+            field_ids=jira.field_ids_by_role(session, target.connection_id),
+            field_names=jira.field_ids_by_name(session, target.connection_id),
+        )
     return Source(
         kind=registry.kind(connection.kind),
         connection=connection_spec(settings, connection),
         scope=ScopeSpec(id=scope_id, external_key=scope.external_key, options=scope.options),
         target=target,
-        context=ParseContext(options=options, field_ids=field_ids),
+        context=context,
     )
 
 

@@ -273,7 +273,30 @@ def field_ids_by_role(session: Session, connection_id: int) -> dict[str, str]:
         Role to field id; empty before the fields were read.
     """
     rows = session.execute(
-        text("SELECT role, field_id FROM jira_fields WHERE connection_id = :id AND role IS NOT NULL AND is_active"),
+        text(
+            """
+            SELECT DISTINCT ON (role) role, field_id FROM jira_fields
+            WHERE connection_id = :id AND role IS NOT NULL AND is_active ORDER BY role, length(field_id), field_id
+            """
+        ),
+        {"id": connection_id},
+    )
+    return dict(rows.all())
+
+
+def field_ids_by_name(session: Session, connection_id: int) -> dict[str, str]:
+    """Custom fields by name, for the histories of old servers, which give names only.
+
+    Returns:
+        Name to field id; a name that several fields share is left out, because it says nothing.
+    """
+    rows = session.execute(
+        text(
+            """
+            SELECT name, min(field_id) FROM jira_fields
+            WHERE connection_id = :id AND is_custom AND is_active GROUP BY name HAVING count(*) = 1
+            """
+        ),
         {"id": connection_id},
     )
     return dict(rows.all())

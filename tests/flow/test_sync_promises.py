@@ -1,0 +1,226 @@
+"""What a sync promises, against simulated sources: complete under change, cheap when nothing changed, forgiving."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from factories.snapshots import SUMMARY_TABLES, SYNCED_TABLES, count, snapshot
+from fakes.worker import InProcessWorker
+from sqlalchemy import text
+
+from connectors.base import OpenGate
+from connectors.gitlab.simulator import GitLabSimulator
+from connectors.jira.simulator import JiraSimulator
+from models.store.session import Database
+from tasks.verify import verify_scope
+from workers.settings import Settings
+
+SOURCES = ("gitlab", "jira cloud", "jira server")
+
+
+@pytest.fixture
+def worker(database: Database, settings: Settings) -> Iterator[InProcessWorker]:
+    with InProcessWorker(database, settings) as running:
+        yield running
+
+
+class Scene:
+    """A source, a scope of it, and the worker that syncs it."""
+
+    def __init__(self, worker: InProcessWorker, simulator: Any, scope_id: int) -> None:
+        self.worker = worker
+        self.simulator = simulator
+        self.scope_id = scope_id
+
+    def sync(self, **args: Any) -> Any:
+        before = len(self.simulator.requests)
+        family = self.worker.run("collect.sync_scope", scope_id=self.scope_id, **args)
+        return family, len(self.simulator.requests) - before
+
+    def differences(self) -> dict[str, dict[str, int]]:
+        verdicts = verify_scope(
+            self.worker.database,
+            self.worker.settings,
+            self.scope_id,
+            gate=OpenGate(),
+            sleep=lambda _seconds: None,
+            progress=lambda _stream, _read, _ratio: None,
+        )
+        return {
+            table.table: table.counts for verdict in verdicts for table in verdict.comparison.tables if table.counts
+        }
+
+
+@contextmanager
+def scene(worker: InProcessWorker, source: str, *, objects: int, seed: int = 1, **options: Any) -> Iterator[Scene]:
+    simulator: Any
+    if source == "gitlab":
+        simulator = GitLabSimulator(merge_requests=objects, seed=seed, **options)
+    else:
+        simulator = JiraSimulator(issues=objects, seed=seed, deployment=source.split()[1], **options)
+    with simulator.serve() as server:
+        kind = source.split(maxsplit=1)[0]
+        key = str(next(iter(simulator.world.projects)))
+        user = "sim@example.test" if source == "jira cloud" else None
+        scope_id = worker.add_scope(kind, server.base_url, key, token="sim-token", user=user)
+        yield Scene(worker, simulator, scope_id)
+
+
+def rows_of(database: Database) -> dict[str, int]:
+    return {table: count(database, table) for table in SYNCED_TABLES}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_first_sync_holds_everything(worker: InProcessWorker, source: str) -> None:
+    with scene(worker, source, objects=120) as its:
+        its.sync()
+        assert its.differences() == {}
+        assert sum(rows_of(worker.database).values()) > 500
+    assert count(worker.database, "sync_rejects") == 0
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_second_sync_of_an_unchanged_source_is_cheap_and_writes_nothing(worker: InProcessWorker, source: str) -> None:
+    with scene(worker, source, objects=120) as its:
+        its.sync()
+        its.simulator.clock.advance(timedelta(hours=2))
+        before = snapshot(worker.database)
+        family, requests_count = its.sync()
+        assert requests_count <= 12
+        assert family.rows_written == 0
+        assert snapshot(worker.database) == before
+
+
+def test_one_changed_issue_costs_one_window_one_page_one_row(worker: InProcessWorker) -> None:
+    with scene(worker, "jira cloud", objects=120) as its:
+        its.sync()
+        its.simulator.clock.advance(timedelta(hours=2))
+        issue_id = its.simulator.expected_issues()[7].issue_id
+        its.simulator.edit_issue(issue_id, summary="A new name for it")
+        its.simulator.clock.advance(timedelta(minutes=1))
+        windows = count(worker.database, "sync_windows")
+        _, requests_count = its.sync()
+        assert requests_count <= 12
+        assert count(worker.database, "sync_windows") == windows + 1
+        with worker.database.transaction() as session:
+            window = session.execute(text("SELECT * FROM sync_windows ORDER BY id DESC LIMIT 1")).one()
+            stored = session.execute(
+                text("SELECT summary FROM jira_table_history WHERE issue_id = :id"), {"id": str(issue_id)}
+            ).scalar_one()
+        assert window.rows_seen == 1
+        assert window.rows_written == 2  # the issue, and the item of its history that says so
+        assert stored == "A new name for it"
+        assert its.differences() == {}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_records_that_change_while_their_pages_are_read_end_right(
+    worker: InProcessWorker, source: str, seed: int
+) -> None:
+    with scene(worker, source, objects=260, seed=seed) as its:
+        its.simulator.mutate_every(requests=3, updates=5)
+        its.sync()
+        its.simulator.mutate_every(requests=0, updates=0)
+        its.simulator.clock.advance(timedelta(minutes=10))
+        its.sync()
+        assert its.differences() == {}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_source_that_fails_now_and_then_is_read_to_the_end(worker: InProcessWorker, source: str) -> None:
+    faults = "500:0.06,502:0.05,truncate:0.02,html:0.01,reset:0.02"
+    with scene(worker, source, objects=60, faults=faults) as its:
+        its.sync()
+        its.simulator.set_faults("")
+        assert its.differences() == {}
+
+
+@pytest.mark.parametrize("source", ["gitlab", "jira server"])
+def test_replay_gives_the_same_rows_without_a_request(worker: InProcessWorker, source: str) -> None:
+    with scene(worker, source, objects=60) as its:
+        its.sync()
+        before = snapshot(worker.database)
+        with worker.database.transaction() as session:
+            for table in ("jira_issue_changes", "gitlab_mr_activities", "gitlab_events", "bug_history"):
+                session.execute(text(f"DELETE FROM {table}"))
+            session.execute(text("UPDATE gitlab_mr_lead_times SET title = 'lost'"))
+            session.execute(text("UPDATE jira_table_history SET summary = 'lost'"))
+        requests_count = len(its.simulator.requests)
+        worker.run("replay.scope", scope_id=its.scope_id)
+        assert len(its.simulator.requests) == requests_count
+        assert snapshot(worker.database) == before
+
+
+def test_a_record_that_cannot_be_understood_is_set_aside_and_the_rest_goes_on(worker: InProcessWorker) -> None:
+    with scene(worker, "jira server", objects=60) as its:
+        its.sync()
+        database = worker.database
+        with database.transaction() as session:
+            session.execute(
+                text(
+                    "UPDATE staged_payloads SET payload = "
+                    "(SELECT payload FROM staged_payloads WHERE resource = 'statuses' LIMIT 1) "
+                    "WHERE resource = 'issues' AND external_id IN "
+                    "(SELECT external_id FROM staged_payloads WHERE resource = 'issues' ORDER BY external_id LIMIT 2)"
+                )
+            )
+        issues = count(database, "jira_table_history")
+        worker.run("replay.scope", scope_id=its.scope_id)
+        assert count(database, "jira_table_history") == issues
+        with database.transaction() as session:
+            rejects = session.execute(text("SELECT reason, payload FROM sync_rejects WHERE resolved_at IS NULL")).all()
+        assert len(rejects) == 2
+        assert all(reason and json.loads(payload["text"]) for reason, payload in rejects)
+        its.simulator.clock.advance(timedelta(minutes=1))
+        its.sync(full=True)
+        with database.transaction() as session:
+            assert (
+                session.execute(text("SELECT count(*) FROM sync_rejects WHERE resolved_at IS NULL")).scalar_one() == 0
+            )
+
+
+def test_summaries_follow_a_sync_and_equal_a_rebuild(worker: InProcessWorker) -> None:
+    database = worker.database
+    with scene(worker, "jira server", objects=80) as jira, scene(worker, "gitlab", objects=40) as gitlab:
+        for _ in range(2):
+            jira.sync()
+            gitlab.sync()
+            for its in (jira, gitlab):
+                its.simulator.clock.advance(timedelta(hours=1))
+                its.simulator.mutate(15)
+        jira.sync()
+        gitlab.sync()
+    assert count(database, "dirty_keys") == 0
+    followed = snapshot(database, SUMMARY_TABLES)
+    assert followed["bug_analytics_daily"]
+    assert followed["jira_lead_times"]
+    assert followed["gitlab_mr_contributors"]
+    for summary in SUMMARY_TABLES:
+        worker.run("rebuild.one", summary=summary)
+    assert snapshot(database, SUMMARY_TABLES) == followed
+
+
+def test_windows_in_any_order_end_the_same(worker: InProcessWorker) -> None:
+    with scene(worker, "gitlab", objects=120) as its:
+        its.sync()
+        whole = snapshot(worker.database)
+        with worker.database.transaction() as session:
+            for table in (*SYNCED_TABLES, "watermarks", "staged_payloads"):
+                session.execute(text(f"TRUNCATE {table} CASCADE"))
+            window_ids = list(
+                session.execute(
+                    text("UPDATE sync_windows SET state = 'pending', page_token = NULL RETURNING id")
+                ).scalars()
+            )
+        random.Random(5).shuffle(window_ids)
+        for window_id in window_ids:
+            worker.run("collect.window", window_id=window_id)
+        assert snapshot(worker.database) == whole
+        assert count(worker.database, "watermarks") == 2
