@@ -14,7 +14,7 @@ from connectors.base import Connector, Page, Stream, Window
 from models.errors import SourceError, UsageError, Verdict
 from models.rules.windows import Span, cut
 from models.store import connections, sync
-from models.store.session import assert_no_transaction
+from models.store.session import assert_no_transaction, commit_without_waiting
 from tasks.steps import Source, in_batches, load_source, opened, stage_and_promote
 from workers.queues import Queue
 from workers.retry import RetryPolicy
@@ -147,6 +147,7 @@ def _plan(
 def _collect(job: Job, source: Source, connector: Connector, stream: Stream, window_id: int) -> None:
     """Read a window from where it was stopped; the last one of a stream moves its watermark."""
     with job.transaction() as session:
+        commit_without_waiting(session)
         window = sync.window(session, window_id)
         sync.start_window(session, window_id)
     span = Window(since=window.since, until=window.until)
@@ -168,7 +169,7 @@ def _keep(job: Job, source: Source, stream: Stream, page: Page, window_id: int) 
     """Stage, promote and count a page in one transaction."""
     assert_no_transaction()
     with job.transaction() as session:
-        sync.commit_without_waiting(session)
+        commit_without_waiting(session)
         written = stage_and_promote(session, source, stream, page, window_id=window_id)
         sync.advance_window(
             session, window_id, page_token=page.resume_token, rows_seen=len(page.items), written=written.total

@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from models.errors import PlumblineError, UsageError, Verdict
 from models.store import jobs
-from models.store.session import Database, assert_no_transaction
+from models.store.session import Database, assert_no_transaction, commit_without_waiting
 from workers import runtime
 from workers.enqueue import publish
 from workers.queues import Queue
@@ -266,6 +266,7 @@ def run_job(declared: TaskSpec, body: Callable[..., None], job_id: int, *, celer
         if not is_ours:
             return  # another process runs it; this message came twice
         with database.transaction() as session:
+            commit_without_waiting(session)
             row = jobs.claim(
                 session, job_id, worker=f"{socket.gethostname()}:{os.getpid()}", celery_task_id=celery_task_id
             )
@@ -350,6 +351,7 @@ def _postpone(job: Job, wait: timedelta, reason: str) -> None:
 
 def _end(database: Database, job_id: int, status: str, error: str | None) -> None:
     with database.transaction() as session:
+        commit_without_waiting(session)  # a job whose end is forgotten runs again and finds nothing to do
         jobs.finish(session, job_id, status, error=error)
 
 

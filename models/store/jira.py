@@ -53,15 +53,6 @@ CURRENT = """
     WHERE (t.updated, t.synced_at) <= (l.updated, l.synced_at)
 """
 
-# An issue that ever was a bug stays one in this table, closed, when it becomes something else.
-CURRENT_BUGS = f"""
-    SELECT i.*, lower(i.issuetype) = ANY(:bug_types) AS is_bug FROM ({CURRENT}) AS i
-    WHERE lower(i.issuetype) = ANY(:bug_types) OR EXISTS (
-        SELECT FROM jira_issue_changes c
-        WHERE c.connection_id = i.connection_id AND c.issue_id = i.issue_id AND c.field = 'issuetype'
-          AND (lower(c.from_text) = ANY(:bug_types) OR lower(c.to_text) = ANY(:bug_types)))
-"""
-
 DELETE_MISSING_CHANGES = text(
     f"""
     DELETE FROM jira_issue_changes c USING ({CURRENT}) AS i
@@ -71,46 +62,65 @@ DELETE_MISSING_CHANGES = text(
     """
 )
 
-# A moved issue keeps its row under its new key.
-RENAME_BUGS = text(
+# Which of the landed issues are, or ever were, bugs: asked once, because four statements need it.
+LANDING_BUGS = text(
+    """
+    CREATE TEMP TABLE IF NOT EXISTS landing_bugs (connection_id bigint, issue_id text, is_bug boolean)
+    ON COMMIT DELETE ROWS
+    """
+)
+CLEAR_BUGS = text("DELETE FROM landing_bugs")
+FIND_BUGS = text(
     f"""
-    UPDATE bug_budget b SET jira_key = i.issuekey, updated_at = now() FROM ({CURRENT}) AS i
-    WHERE b.connection_id = i.connection_id AND b.issue_id = i.issue_id AND b.jira_key <> i.issuekey
+    INSERT INTO landing_bugs (connection_id, issue_id, is_bug)
+    SELECT i.connection_id, i.issue_id, lower(i.issuetype) = ANY(:bug_types) FROM ({CURRENT}) AS i
+    WHERE lower(i.issuetype) = ANY(:bug_types) OR i.issue_id IN (
+        SELECT c.issue_id FROM landing_jira_issue_changes c
+        WHERE c.field = 'issuetype'
+          AND (lower(c.from_text) = ANY(:bug_types) OR lower(c.to_text) = ANY(:bug_types)))
     """
 )
 
+# A moved issue keeps its row under its new key.
+RENAME_BUGS = text(
+    """
+    UPDATE bug_budget b SET jira_key = i.issuekey, updated_at = now()
+    FROM landing_bugs l JOIN jira_table_history i USING (connection_id, issue_id)
+    WHERE b.connection_id = l.connection_id AND b.issue_id = l.issue_id AND b.jira_key <> i.issuekey
+    """
+)
+
+# An issue that ever was a bug stays one in this table, closed, when it becomes something else.
 UPSERT_BUGS = text(
     f"""
     WITH severities AS (
         SELECT DISTINCT ON (source_name) source_name, severity FROM severity_mappings
         WHERE tenant_id = :tenant_id OR tenant_id IS NULL ORDER BY source_name, tenant_id NULLS LAST
-    ), written AS (
-        INSERT INTO bug_budget AS b
-            (tenant_id, connection_id, issue_id, jira_key, last_synced_at, {", ".join(BUG_COLUMNS)})
-        SELECT i.tenant_id, i.connection_id, i.issue_id, i.issuekey, i.synced_at,
-            i.project, i.project_id, i.summary, i.status, i.issuetype, i.issuetype, i.priority,
-            COALESCE(s.severity, p.severity, 'medium'), i.sprint, i.status_category, i.assignee, i.assignee_id,
-            i.reporter, i.reporter_id, i.creator, i.creator_id, i.labels,
-            i.is_bug AND i.status_category IS DISTINCT FROM 'done' AND i.deleted_at IS NULL,
-            i.created, i.updated, i.resolved, i.due_date, i.description, i.linked_issues,
-            COALESCE(lower(COALESCE(i.severity_issue, i.priority)) = 'blocker', false), i.deleted_at
-        FROM ({CURRENT_BUGS}) AS i
-        LEFT JOIN severities s ON s.source_name = lower(i.severity_issue)
-        LEFT JOIN severities p ON p.source_name = lower(i.priority)
-        ORDER BY i.tenant_id, i.issuekey
-        ON CONFLICT (tenant_id, jira_key) DO UPDATE SET
-            {", ".join(f"{name} = excluded.{name}" for name in BUG_COLUMNS)},
-            last_synced_at = excluded.last_synced_at, updated_at = now()
-        WHERE ({", ".join(f"b.{name}" for name in BUG_COLUMNS)})
-            IS DISTINCT FROM ({", ".join(f"excluded.{name}" for name in BUG_COLUMNS)})
-        RETURNING 1
     )
-    SELECT count(*) FROM written
+    INSERT INTO bug_budget AS b
+        (tenant_id, connection_id, issue_id, jira_key, last_synced_at, {", ".join(BUG_COLUMNS)})
+    SELECT i.tenant_id, i.connection_id, i.issue_id, i.issuekey, i.synced_at,
+        i.project, i.project_id, i.summary, i.status, i.issuetype, i.issuetype, i.priority,
+        COALESCE(s.severity, p.severity, 'medium'), i.sprint, i.status_category, i.assignee, i.assignee_id,
+        i.reporter, i.reporter_id, i.creator, i.creator_id, i.labels,
+        l.is_bug AND i.status_category IS DISTINCT FROM 'done' AND i.deleted_at IS NULL,
+        i.created, i.updated, i.resolved, i.due_date, i.description, i.linked_issues,
+        COALESCE(lower(COALESCE(i.severity_issue, i.priority)) = 'blocker', false), i.deleted_at
+    FROM landing_bugs l
+    JOIN jira_table_history i USING (connection_id, issue_id)
+    LEFT JOIN severities s ON s.source_name = lower(i.severity_issue)
+    LEFT JOIN severities p ON p.source_name = lower(i.priority)
+    ORDER BY i.tenant_id, i.issuekey
+    ON CONFLICT (tenant_id, jira_key) DO UPDATE SET
+        {", ".join(f"{name} = excluded.{name}" for name in BUG_COLUMNS)},
+        last_synced_at = excluded.last_synced_at, updated_at = now()
+    WHERE ({", ".join(f"b.{name}" for name in BUG_COLUMNS)})
+        IS DISTINCT FROM ({", ".join(f"excluded.{name}" for name in BUG_COLUMNS)})
     """
 )
 
 UPSERT_BUG_METADATA = text(
-    f"""
+    """
     INSERT INTO bug_budget_metadata AS m (bug_budget_id, epic_hierarchy, assignee_details, date_fields,
         classification_fields, story_points_data, version_fields)
     SELECT b.id,
@@ -121,7 +131,9 @@ UPSERT_BUG_METADATA = text(
                            'resolution', i.resolution),
         jsonb_build_object('story_points', i.story_points),
         jsonb_build_object('fix_versions', i.fix_versions)
-    FROM ({CURRENT_BUGS}) AS i JOIN bug_budget b ON b.connection_id = i.connection_id AND b.issue_id = i.issue_id
+    FROM landing_bugs l
+    JOIN jira_table_history i USING (connection_id, issue_id)
+    JOIN bug_budget b USING (connection_id, issue_id)
     ON CONFLICT (bug_budget_id) DO UPDATE SET
         epic_hierarchy = excluded.epic_hierarchy, assignee_details = excluded.assignee_details,
         date_fields = excluded.date_fields, classification_fields = excluded.classification_fields,
@@ -133,19 +145,10 @@ UPSERT_BUG_METADATA = text(
     """
 )
 
-BUG_CHANGES = f"""
-    SELECT b.tenant_id, b.id AS bug_budget_id, c.change_id, c.item_index, c.field_name AS field,
-        COALESCE(c.from_text, c.from_value) AS old_value, COALESCE(c.to_text, c.to_value) AS new_value,
-        c.author AS changed_by, c.changed_at
-    FROM ({CURRENT_BUGS}) AS i
-    JOIN bug_budget b ON b.connection_id = i.connection_id AND b.issue_id = i.issue_id
-    JOIN jira_issue_changes c ON c.connection_id = i.connection_id AND c.issue_id = i.issue_id
-"""
-
 DELETE_MISSING_BUG_HISTORY = text(
-    f"""
+    """
     DELETE FROM bug_history h
-    USING bug_budget b JOIN ({CURRENT}) AS i ON b.connection_id = i.connection_id AND b.issue_id = i.issue_id
+    USING bug_budget b JOIN landing_bugs l USING (connection_id, issue_id)
     WHERE h.bug_budget_id = b.id AND NOT EXISTS (
         SELECT FROM jira_issue_changes c
         WHERE c.connection_id = b.connection_id AND c.issue_id = b.issue_id
@@ -154,10 +157,15 @@ DELETE_MISSING_BUG_HISTORY = text(
 )
 
 INSERT_BUG_HISTORY = text(
-    f"""
+    """
     INSERT INTO bug_history (tenant_id, bug_budget_id, change_id, item_index, field, old_value, new_value, changed_by,
                              changed_at)
-    {BUG_CHANGES} ON CONFLICT DO NOTHING
+    SELECT DISTINCT ON (b.id, c.change_id, c.item_index) b.tenant_id, b.id, c.change_id, c.item_index, c.field_name,
+        COALESCE(c.from_text, c.from_value), COALESCE(c.to_text, c.to_value), c.author, c.changed_at
+    FROM landing_bugs l
+    JOIN bug_budget b USING (connection_id, issue_id)
+    JOIN landing_jira_issue_changes c USING (connection_id, issue_id)
+    ON CONFLICT DO NOTHING
     """
 )
 
@@ -230,13 +238,21 @@ def write_issues(session: Session, target: Target, issues: Sequence[Issue], *, f
     landed_changes.fill(change_rows(target, issues))
     deleted = session.execute(DELETE_MISSING_CHANGES).rowcount  # type: ignore[attr-defined]  # a DELETE has a row count
     written = written.plus(landed_changes.upsert(CHANGE_KEY)).plus(Written(deleted=deleted))
-    parameters = {"bug_types": list(target.bug_types), "tenant_id": target.tenant_id}
-    session.execute(RENAME_BUGS)
-    session.execute(UPSERT_BUGS, parameters)
-    session.execute(UPSERT_BUG_METADATA, parameters)
-    session.execute(DELETE_MISSING_BUG_HISTORY)
-    session.execute(INSERT_BUG_HISTORY, parameters)
+    _write_bugs(session, target, is_history_shorter=deleted > 0)
     return written
+
+
+def _write_bugs(session: Session, target: Target, *, is_history_shorter: bool) -> None:
+    """Write what follows for bugs from the issues and changes that are landed."""
+    session.execute(LANDING_BUGS)
+    session.execute(CLEAR_BUGS)
+    session.execute(FIND_BUGS, {"bug_types": list(target.bug_types)})
+    session.execute(RENAME_BUGS)
+    session.execute(UPSERT_BUGS, {"tenant_id": target.tenant_id})
+    session.execute(UPSERT_BUG_METADATA)
+    if is_history_shorter:
+        session.execute(DELETE_MISSING_BUG_HISTORY)
+    session.execute(INSERT_BUG_HISTORY)
 
 
 def write_fields(session: Session, target: Target, fields: Sequence[Field]) -> Written:

@@ -90,7 +90,9 @@ class Database:
                 or isinstance(error.orig, psycopg.errors.AdminShutdown | None)
                 or (isinstance(error.orig, psycopg.OperationalError) and error.orig.sqlstate is None)
             ):
-                raise ServerUnavailableError(f"The database at {self.address} does not answer.") from error
+                raise ServerUnavailableError(
+                    f"The database at {self.address} does not answer ({_reason(error.orig)})."
+                ) from error
             raise
         finally:
             _open_transactions.reset(token)
@@ -147,6 +149,12 @@ class Database:
         self.engine.dispose()
 
 
+def _reason(error: BaseException | None) -> str:
+    """What libpq says of a connection, without the address before it and the advice after it; never a password."""
+    first_line = (str(error).strip() or "no reason given").splitlines()[0]
+    return first_line.rpartition("failed: ")[2].removeprefix("FATAL:").strip().rstrip(".")
+
+
 def lock_key(name: str) -> int:
     """A signed 64-bit key for a lock's name, the same in every process and version."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
@@ -157,6 +165,15 @@ def driver(session: Session) -> psycopg.Connection[Any]:
     connection = session.connection().connection.driver_connection
     assert isinstance(connection, psycopg.Connection)  # noqa: S101  # the engine is always made with psycopg
     return connection
+
+
+def commit_without_waiting(session: Session) -> None:
+    """Let this transaction's commit not wait for the disk.
+
+    A crash of the database may then lose the last half second of commits, in order and none by half: a window goes on
+    from where the database remembers it. Only for work that can be done again.
+    """
+    session.execute(text("SET LOCAL synchronous_commit = off"))
 
 
 def _alembic_config(connection: Connection | None = None) -> Config:

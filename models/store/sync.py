@@ -271,15 +271,6 @@ def prune_windows(session: Session, *, finished_before: datetime) -> int:
     return int(result.rowcount)  # type: ignore[attr-defined]  # a DELETE has a row count
 
 
-def commit_without_waiting(session: Session) -> None:
-    """Let this transaction's commit not wait for the disk.
-
-    A crash of the database may then lose the last half second of commits, in order and none by half: a window goes on
-    from where the database remembers it. Only for work that can be done again.
-    """
-    session.execute(text("SET LOCAL synchronous_commit = off"))
-
-
 # --- staged payloads --------------------------------------------------------------------------------------------
 
 
