@@ -154,7 +154,7 @@ ISSUES = f"""
 
 ROWS = f"""
     WITH {DICTIONARIES}, item AS (
-        SELECT i.project_id, i.timezone, i.id, i.created, c.changed_at, length(c.change_id) AS digits,
+        SELECT i.project_id, i.timezone, i.id, i.created, i.deleted_at, c.changed_at, length(c.change_id) AS digits,
             c.change_id COLLATE "C" AS change_id, c.item_index,
             CASE WHEN c.field = ANY(i.severity_fields) THEN 4 WHEN c.field = 'status' THEN 1
                 WHEN c.field = 'issuetype' THEN 2 WHEN c.field IN ('issuekey', 'key') THEN 3
@@ -162,16 +162,16 @@ ROWS = f"""
             c.from_value, c.from_text, c.to_value, c.to_text, i.site, i.tenant, i.bug_types
         FROM issue i
         JOIN jira_issue_changes c ON c.connection_id = i.connection_id AND c.issue_id = i.issue_id
-        WHERE (c.field IN ('status', 'issuetype', 'issuekey', 'key', 'priority', 'resolution')
-               OR c.field = ANY(i.severity_fields))
-          AND (i.deleted_at IS NULL OR c.changed_at < i.deleted_at)
+        WHERE c.field IN ('status', 'issuetype', 'issuekey', 'key', 'priority', 'resolution')
+            OR c.field = ANY(i.severity_fields)
     ), step AS (
-        -- 0 is the creation, 1 an item of a history, 2 the deletion.
+        -- 0 is the creation, 1 an item of a history, 2 the deletion, 3 an item after it.
         SELECT project_id, timezone, id, created, 0 AS kind, created AS changed_at, 0 AS digits,
             '' COLLATE "C" AS change_id, 0 AS item_index, 0 AS dimension, now, 0 AS was, 0 AS becomes
         FROM issue
         UNION ALL
-        SELECT project_id, timezone, c.id, created, 1, changed_at, digits, change_id, item_index, dimension, NULL,
+        SELECT project_id, timezone, c.id, created, CASE WHEN changed_at >= deleted_at THEN 3 ELSE 1 END, changed_at,
+            digits, change_id, item_index, dimension, NULL,
             COALESCE(CASE dimension
                 WHEN 1 THEN CAST(COALESCE(
                     w.done_by_id ->> (site || from_value),
@@ -235,8 +235,8 @@ ROWS = f"""
             until AS (steps GROUPS UNBOUNDED PRECEDING)
     ), state AS (
         SELECT project_id, timezone, created, kind, is_step, is_resolution, GREATEST(changed_at, created) AS at,
-            kind <> 0 AND COALESCE(old_bug, first_bug) = 1 AND COALESCE(old_here, first_here) = 1 AS was_in,
-            kind <> 2 AND COALESCE(new_bug, first_bug) = 1 AND COALESCE(new_here, first_here) = 1 AS is_in,
+            kind IN (1, 2) AND COALESCE(old_bug, first_bug) = 1 AND COALESCE(old_here, first_here) = 1 AS was_in,
+            kind IN (0, 1) AND COALESCE(new_bug, first_bug) = 1 AND COALESCE(new_here, first_here) = 1 AS is_in,
             COALESCE(old_done, first_done) = 1 AS was_done,
             COALESCE(new_done, first_done) = 1 AS is_done,
             COALESCE(NULLIF(COALESCE(old_severity, first_severity), 0),
