@@ -110,8 +110,9 @@ def change(
     option: OptionOption = None,
     no_test: NoTestOption = False,
 ) -> None:
-    """Give a connection a new token, address or option, once the instance has accepted it; its data stays.
+    """Give a connection a new token, address or option.
 
+    Nothing changes until the instance has accepted it. The data stays.
     An option that is given replaces the one of the same name; `K=null` takes it away.
 
     Example:
@@ -192,7 +193,9 @@ def list_(as_json: output.JsonOption = False) -> None:
 
 @group.command("test")
 def probe_(name: NameArgument, as_json: output.JsonOption = False) -> None:
-    """Ask an instance who it is, who we are to it, and for each of its scopes. Changes nothing.
+    """Ask an instance who it is, who we are to it, and for each of its scopes.
+
+    It changes nothing. Exits with 1 where the instance or a scope does not answer.
 
     Example:
         plumbline connection test work

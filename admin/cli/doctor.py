@@ -29,7 +29,9 @@ STALE_AFTER = timedelta(hours=1)
 
 @app.command()
 def doctor(as_json: output.JsonOption = False) -> None:
-    """Look at everything: a line for each part, with what mends it. Exits 1 where anything is wrong.
+    """Look at everything: a line for each part, with what mends it.
+
+    Exits with 1 where anything is wrong.
 
     Example:
         plumbline doctor

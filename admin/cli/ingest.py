@@ -27,9 +27,9 @@ def allure(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job until it is done.")] = True,
     as_json: output.JsonOption = False,
 ) -> None:
-    """Take in the Allure results of one launch of a suite. The same results twice are one report.
+    """Take in the Allure results of one launch of a suite.
 
-    The workers read the path, so it must lie on their machine.
+    The same results twice are one report. The workers read the path, so it must lie on their machine.
 
     Example:
         plumbline ingest allure allure-results --project "Web shop" --commit $CI_COMMIT_SHA --branch main
@@ -39,13 +39,16 @@ def allure(
     from connectors.allure.results import open_results
     from models.store import connections
     from workers import secrets
+    from workers.settings import prepare_home
 
     title = project.strip()
     if not title:
         raise UsageError("The project's title is empty.")
     path = path.resolve()
+    home = start().settings.home
+    prepare_home(home)
     # Before any server is asked: what is no report is told at once, and leaves nothing behind.
-    with open_results(path, work_folder=start().settings.home):
+    with open_results(path, work_folder=home):
         pass
     process = ready()
     with process.database.transaction() as session:

@@ -8,7 +8,6 @@ line in `MODULES`. It imports what is slow inside its functions, because all mod
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 import traceback
 from collections.abc import Sequence
@@ -66,9 +65,7 @@ def _options(
 def include(names: Sequence[str]) -> None:
     """Add the commands of modules of this package."""
     for name in names:
-        module = f"admin.cli.{name}"
-        if importlib.util.find_spec(module):
-            app.add_typer(importlib.import_module(module).app)
+        app.add_typer(importlib.import_module(f"admin.cli.{name}").app)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -20,7 +20,9 @@ def replay(
     wait: WaitOption = False,
     as_json: output.JsonOption = False,
 ) -> None:
-    """Read the stored payloads of a connection again, after a parser or a mapping changed. The source is not asked.
+    """Read the stored payloads of a connection again.
+
+    For when a parser or a mapping has changed. The source is not asked.
 
     Example:
         plumbline replay site --stream issues --wait

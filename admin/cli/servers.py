@@ -23,9 +23,10 @@ app = typer.Typer()
 def up(
     demo: Annotated[bool, typer.Option("--demo", help="With a simulated Jira and GitLab to read from.")] = False,
 ) -> None:
-    """Run everything here until Ctrl-C: servers that are not configured, workers, beat, API and Flower.
+    """Run everything here until Ctrl-C.
 
-    Brings the database to the newest version first. Stops all that it has started, and keeps the data.
+    That is: servers that are not configured, workers, beat, API and Flower.
+    Brings the database to the newest version first. Ctrl-C stops all of it; data stays.
 
     Example:
         plumbline up
@@ -55,7 +56,9 @@ def up(
 
 @app.command("down")
 def down(as_json: output.JsonOption = False) -> None:
-    """Stop what `plumbline up` runs, and the embedded servers. Configured servers are left alone; data stays.
+    """Stop what `plumbline up` runs, and the embedded servers.
+
+    Servers that somebody configured are left alone; data stays.
 
     Example:
         plumbline down
@@ -77,7 +80,9 @@ def down(as_json: output.JsonOption = False) -> None:
 
 @app.command("status")
 def status(as_json: output.JsonOption = False) -> None:
-    """Show what runs here: processes, servers, schema, jobs. Starts nothing.
+    """Show what runs here: processes, servers, schema, jobs.
+
+    It starts nothing: a stopped server stays stopped.
 
     Example:
         plumbline status
@@ -103,7 +108,9 @@ def migrate(
     yes: Annotated[bool, typer.Option("--yes", help="Allow going back, which drops what is newer.")] = False,
     as_json: output.JsonOption = False,
 ) -> None:
-    """Bring the database to the newest version, or to a named one. Safe to run again, and from several places at once.
+    """Bring the database to the newest version, or to a named one.
+
+    It may be run again, and from several places at once.
 
     Example:
         plumbline migrate
@@ -165,7 +172,8 @@ def _supervised(settings: Settings) -> list[dict[str, Any]]:
     since = output.ago(state.started_at, datetime.now(UTC))
     rows = [{"part": "up", "state": "running", "detail": f"pid {state.pid}, for {since}"}]
     rows += [
-        {"part": name, "state": "running", "detail": f"pid {pid}"} for name, pid in sorted(state.process_pids.items())
+        {"part": f"process {name}", "state": "running", "detail": f"pid {pid}"}
+        for name, pid in sorted(state.process_pids.items())
     ]
     return rows
 

@@ -104,13 +104,15 @@ def demo_processes(settings: Settings) -> list[ProcessSpec]:
     """A simulated Jira and GitLab beside the others, at the two ports after the API's."""
     from workers.supervisor import ProcessSpec
 
+    def simulate(kind: str, port: int, *amount: str) -> ProcessSpec:
+        options = ("--port", str(port), "--now", began.isoformat(), *amount)
+        return ProcessSpec(kind, (sys.executable, "-m", "admin.cli", "simulate", kind, *options))
+
+    began = _demo_began(settings)
     jira_port, gitlab_port = _demo_ports(settings)
-    simulate = (sys.executable, "-m", "admin.cli", "simulate")
     return [
-        ProcessSpec("jira", (*simulate, "jira", "--port", str(jira_port), "--issues", str(DEMO_ISSUES))),
-        ProcessSpec(
-            "gitlab", (*simulate, "gitlab", "--port", str(gitlab_port), "--merge-requests", str(DEMO_MERGE_REQUESTS))
-        ),
+        simulate("jira", jira_port, "--issues", str(DEMO_ISSUES)),
+        simulate("gitlab", gitlab_port, "--merge-requests", str(DEMO_MERGE_REQUESTS)),
     ]
 
 
@@ -158,6 +160,17 @@ def add_demo_sources(database: Database, settings: Settings) -> None:
                 repository_id=repository_id,
                 options={},
             )
+
+
+def _demo_began(settings: Settings) -> datetime:
+    """When the demo of this HOME was first started: a history that ended at another time would be another one."""
+    from workers.settings import prepare_home
+
+    prepare_home(settings.home)
+    record = settings.home / "demo-began"
+    if not record.exists():
+        record.write_text(datetime.now(UTC).isoformat(timespec="seconds"))
+    return datetime.fromisoformat(record.read_text())
 
 
 def _demo_ports(settings: Settings) -> tuple[int, int]:

@@ -32,7 +32,9 @@ def sync(
     wait: WaitOption = False,
     as_json: output.JsonOption = False,
 ) -> None:
-    """Bring the tables up to date with the sources: what changed since the last sync.
+    """Bring the tables up to date with the sources.
+
+    What was updated since the last sync is read, or with --full everything.
 
     Example:
         plumbline sync --wait

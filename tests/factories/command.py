@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
+INTERRUPTIBLE = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from admin.cli.main import main; main()"
+)
+"""`plumbline` for those whose shell makes them deaf to Ctrl-C, which is inherited: jobs in the background."""
 
 
 class Finished(NamedTuple):
@@ -68,7 +72,7 @@ class Plumbline:
         output: Any = subprocess.PIPE if log is None else log.open("w")
         try:
             return subprocess.Popen(
-                [sys.executable, "-m", "admin.cli", *arguments],
+                [sys.executable, "-c", INTERRUPTIBLE, *arguments],
                 cwd=ROOT,
                 env={**self.environment, **environment},
                 stdin=subprocess.DEVNULL,

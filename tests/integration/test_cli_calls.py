@@ -21,10 +21,12 @@ from sqlalchemy import text
 
 from admin.cli import main as cli
 from admin.cli import work as cli_work
+from admin.cli.simulate import add_demo_sources, demo_processes
 from connectors.gitlab.simulator import GitLabSimulator
 from models.store import jobs
 from models.store.session import Database
 from workers import runtime
+from workers.settings import Settings
 
 TOKEN = "glpat-thisIsSecret0123456789"
 
@@ -465,3 +467,34 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(
     found = {each["name"]: each["is_ok"] for each in ended.data}
     assert (ended.code, found["database"], found["settings"]) == (1, False, True)
     assert "s3cret-word" not in ended.out + ended.err
+
+
+@pytest.mark.usefixtures("environment")
+def test_why_a_database_does_not_answer_is_told(
+    template_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PLUMBLINE_DATABASE_URL", template_url.replace("/plumbline?", "/not_there?"))
+    said = Shell(capsys, monkeypatch).refused("connection", "list", code=1)
+    assert 'database "not_there" does not exist' in said
+
+
+# --- the demo's sources ---------------------------------------------------------------------------------------------
+
+
+def test_the_sources_of_a_demo_are_added_once_and_their_history_stays_the_same(
+    database: Database, settings: Settings
+) -> None:
+    for _ in range(2):
+        add_demo_sources(database, settings)
+    assert rows(
+        database,
+        "SELECT c.kind, c.base_url, s.external_key, s.repository_id IS NOT NULL, p.title FROM sync_scopes s"
+        " JOIN connections c ON c.id = s.connection_id JOIN projects p ON p.id = s.project_id ORDER BY c.kind",
+    ) == [
+        ("gitlab", "http://127.0.0.1:8602", "acme/payments", True, "Demo"),
+        ("jira", "http://127.0.0.1:8601", "PAY", False, "Demo"),
+    ]
+    first, again = demo_processes(settings), demo_processes(settings)
+    assert first == again
+    assert [each.name for each in first] == ["jira", "gitlab"]
+    assert "8601" in first[0].argv

@@ -190,3 +190,8 @@ def test_debug_is_taken_anywhere_but_behind_a_double_dash() -> None:
     )  # fmt: skip
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
+
+
+def test_every_command_stands_in_the_documentation() -> None:
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    assert [words for words in COMMANDS if f"plumbline {words}" not in page] == []
