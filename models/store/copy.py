@@ -173,7 +173,8 @@ class Landing:
         self.session = session
         self.table = table
         self.columns = [table.c[name] for name in columns]
-        self.name = sql.Identifier(f"landing_{table.name}")
+        self.name_text = f"landing_{table.name}"
+        self.name = sql.Identifier(self.name_text)
         self.target = sql.Identifier(table.name)
         with driver(session).cursor() as cursor:
             # PostgreSQL says that a table exists already as a notice, which would fill the logs.
@@ -184,6 +185,18 @@ class Landing:
                 ).format(self.name, self._names(columns), self.target)
             )
             cursor.execute(sql.SQL("DELETE FROM {}").format(self.name))
+
+    def _changed(self, key: Sequence[str], compared: Sequence[str]) -> sql.Composed:
+        same_key = sql.SQL(" AND ").join(
+            sql.SQL("{0} = {1}").format(sql.Identifier(self.table.name, name), sql.Identifier(self.name_text, name))
+            for name in key
+        )
+        return sql.SQL("WHERE NOT EXISTS (SELECT FROM {} WHERE {} AND ({}) IS NOT DISTINCT FROM ({}))").format(
+            self.target,
+            same_key,
+            self._names(compared, self.table.name),
+            self._names(compared, self.name_text),
+        )
 
     @staticmethod
     def _names(columns: Iterable[str], prefix: str | None = None) -> sql.Composed:
@@ -201,6 +214,7 @@ class Landing:
         newer: Sequence[str] = (),
         keep: Sequence[str] = (),
         key_filter: str = "",
+        is_mostly_same: bool = False,
     ) -> Written:
         """Merge the landed rows into the table by its natural key, in one statement.
 
@@ -213,6 +227,8 @@ class Landing:
                 stored row is not written. None: the last copy wins.
             keep: columns that do not count as a difference and are updated only along with one that does.
             key_filter: the predicate of a partial unique index, in SQL.
+            is_mostly_same: leave rows that are stored as they are out before the merge. The merge locks every row that
+                it meets, so small tables that everybody writes to would make transactions wait for each other.
         """
         names = [column.name for column in self.columns]
         values = [name for name in names if name not in key]
@@ -238,14 +254,15 @@ class Landing:
                 assignments += sql.SQL(", updated_at = now()")
             action = sql.SQL("DO UPDATE SET {} WHERE {}").format(assignments, sql.SQL(" AND ").join(conditions))
         statement = sql.SQL(
-            "WITH written AS (INSERT INTO {target} ({names}) SELECT DISTINCT ON ({key}) {names} FROM {landing} "
-            "ORDER BY {key}{order} ON CONFLICT ({key}){key_filter} {action} RETURNING (xmax = 0) AS is_new) "
+            "WITH written AS (INSERT INTO {target} ({names}) SELECT DISTINCT ON ({key}) {names} "
+            "FROM {landing} {changed} ORDER BY {key}{order} ON CONFLICT ({key}){key_filter} {action} RETURNING (xmax = 0) AS is_new) "
             "SELECT count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM written"
         ).format(
             target=self.target,
             names=self._names(names),
             key=self._names(key),
             landing=self.name,
+            changed=self._changed(key, compared) if is_mostly_same else sql.SQL(""),
             order=order,
             key_filter=sql.SQL(f" WHERE {key_filter}" if key_filter else ""),
             action=action,
@@ -265,6 +282,7 @@ def upsert(
     newer: Sequence[str] = (),
     keep: Sequence[str] = (),
     key_filter: str = "",
+    is_mostly_same: bool = False,
 ) -> Written:
     """COPY rows and merge them by natural key; see `Landing.upsert`.
 
@@ -272,4 +290,4 @@ def upsert(
     """
     landing = Landing(session, table, columns)
     landing.fill(rows)
-    return landing.upsert(key, newer=newer, keep=keep, key_filter=key_filter)
+    return landing.upsert(key, newer=newer, keep=keep, key_filter=key_filter, is_mostly_same=is_mostly_same)

@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 
 from models.records import MergeRequest, ProjectEvent
 from models.store.copy import Landing, Written, upsert
-from models.store.identities import write_accounts
 from models.store.sync import Target
 from models.tables import METADATA
 
@@ -117,7 +116,6 @@ def write_merge_requests(
     """
     if not merge_requests:
         return Written()
-    write_accounts(session, target, (account for each in merge_requests for account in each.accounts))
     landed = Landing(session, MERGE_REQUESTS, MERGE_REQUEST_COLUMNS)
     landed.fill(merge_request_rows(target, merge_requests, fetched_at))
     written = landed.upsert(MERGE_REQUEST_KEY, newer=("source_updated_at", "synced_at"))
@@ -146,5 +144,4 @@ def write_events(session: Session, target: Target, events: Sequence[ProjectEvent
     """
     if not events:
         return Written()
-    write_accounts(session, target, (event.author for event in events))
     return upsert(session, EVENTS, EVENT_COLUMNS, event_rows(target, events), EVENT_KEY)

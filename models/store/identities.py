@@ -40,4 +40,4 @@ def write_accounts(session: Session, target: Target, accounts: Iterable[Account 
         )
         for account in by_id.values()
     )
-    return upsert(session, IDENTITIES, COLUMNS, rows, ("tenant_id", "source", "external_id"))
+    return upsert(session, IDENTITIES, COLUMNS, rows, ("tenant_id", "source", "external_id"), is_mostly_same=True)

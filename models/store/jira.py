@@ -5,7 +5,7 @@ All functions take the session first and never commit. Older copies never overwr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 
 from models.records import Account, Field, Issue, Status
 from models.store.copy import Landing, Written, upsert
-from models.store.identities import write_accounts
 from models.store.sync import Target
 from models.tables import METADATA
 
@@ -206,13 +205,6 @@ def change_rows(target: Target, issues: Sequence[Issue]) -> Iterator[Sequence[An
             )  # fmt: skip
 
 
-def _accounts(issues: Iterable[Issue]) -> Iterator[Account | None]:
-    for issue in issues:
-        yield issue.assignee
-        yield issue.reporter
-        yield issue.creator
-
-
 def write_issues(session: Session, target: Target, issues: Sequence[Issue], *, fetched_at: datetime) -> Written:
     """Write issues with their whole history, and what follows from them for bugs.
 
@@ -230,7 +222,6 @@ def write_issues(session: Session, target: Target, issues: Sequence[Issue], *, f
     if not issues:
         return Written()
     projects = target.projects_by_key(session)
-    write_accounts(session, target, _accounts(issues))
     landed_issues = Landing(session, ISSUES, ISSUE_COLUMNS)
     landed_issues.fill(issue_rows(target, issues, projects, fetched_at))
     written = landed_issues.upsert(ISSUE_KEY, newer=("updated", "synced_at"))
@@ -267,7 +258,7 @@ def write_fields(session: Session, target: Target, fields: Sequence[Field]) -> W
         (target.tenant_id, target.connection_id, each.field_id, each.name, each.field_type, each.is_custom, each.role)
         for each in fields
     )
-    return upsert(session, FIELDS, columns, rows, ("connection_id", "field_id"))
+    return upsert(session, FIELDS, columns, rows, ("connection_id", "field_id"), is_mostly_same=True)
 
 
 def write_statuses(session: Session, target: Target, statuses: Sequence[Status]) -> Written:
@@ -279,7 +270,7 @@ def write_statuses(session: Session, target: Target, statuses: Sequence[Status])
         return Written()
     columns = ("tenant_id", "connection_id", "status_id", "name", "category")
     rows = ((target.tenant_id, target.connection_id, each.status_id, each.name, each.category) for each in statuses)
-    return upsert(session, STATUSES, columns, rows, ("connection_id", "status_id"))
+    return upsert(session, STATUSES, columns, rows, ("connection_id", "status_id"), is_mostly_same=True)
 
 
 def field_ids_by_role(session: Session, connection_id: int) -> dict[str, str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from models.records import Batch
+from models.records import Account, Batch
 from models.store.copy import Written
 from models.store.gitlab import write_events, write_merge_requests
 from models.store.identities import write_accounts
@@ -26,10 +27,22 @@ def write(session: Session, target: Target, batch: Batch, *, fetched_at: datetim
         fetched_at: when.
     """
     return (
-        write_accounts(session, target, batch.accounts)
-        .plus(write_fields(session, target, batch.fields))
+        write_fields(session, target, batch.fields)
         .plus(write_statuses(session, target, batch.statuses))
         .plus(write_issues(session, target, batch.issues, fetched_at=fetched_at))
         .plus(write_merge_requests(session, target, batch.merge_requests, fetched_at=fetched_at))
         .plus(write_events(session, target, batch.events))
+        # Last, because every scope of an instance writes to that one table.
+        .plus(write_accounts(session, target, _accounts(batch)))
     )
+
+
+def _accounts(batch: Batch) -> Iterator[Account | None]:
+    """Every account that a batch names."""
+    yield from batch.accounts
+    for issue in batch.issues:
+        yield from (issue.assignee, issue.reporter, issue.creator)
+    for merge_request in batch.merge_requests:
+        yield from merge_request.accounts
+    for event in batch.events:
+        yield event.author

@@ -10,7 +10,8 @@ from factories.records import account, at, change, issue, scope
 from factories.snapshots import count, snapshot
 from sqlalchemy import text
 
-from models.records import Issue
+from models.records import Batch, Issue
+from models.store import records
 from models.store.jira import write_issues
 from models.store.session import Database
 from models.store.sync import Target
@@ -160,7 +161,10 @@ def test_nul_characters_are_left_out(database: Database, target: Target) -> None
 
 
 def test_people_are_kept_once_an_instance(database: Database, target: Target) -> None:
-    write(database, target, issue(), issue("1002", assignee=account("ann", email="ann@example.com")))
+    batch = Batch(issues=(issue(), issue("1002", assignee=account("ann", email="ann@example.com"))))
+    for expected in (4, 0):
+        with database.transaction() as session:
+            assert records.write(session, target, batch, fetched_at=at(100)).total == expected
     assert count(database, "user_identities") == 2
     assert row(database, "SELECT external_id, email FROM user_identities WHERE username = 'ann'") == {
         "external_id": "jira.example.com/id-ann",
