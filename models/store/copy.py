@@ -255,7 +255,8 @@ class Landing:
             action = sql.SQL("DO UPDATE SET {} WHERE {}").format(assignments, sql.SQL(" AND ").join(conditions))
         statement = sql.SQL(
             "WITH written AS (INSERT INTO {target} ({names}) SELECT DISTINCT ON ({key}) {names} "
-            "FROM {landing} {changed} ORDER BY {key}{order} ON CONFLICT ({key}){key_filter} {action} RETURNING (xmax = 0) AS is_new) "
+            "FROM {landing} {changed} ORDER BY {key}{order} ON CONFLICT ({key}){key_filter} {action} "
+            "RETURNING (xmax = 0) AS is_new) "
             "SELECT count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM written"
         ).format(
             target=self.target,
