@@ -23,7 +23,9 @@ LOOK_SECONDS = 0.25
 LINE_SECONDS = 5.0
 """How often progress is told where stderr is no terminal."""
 UNANSWERED_SECONDS = 3.0
-"""How long nothing may run before the workers are asked whether they are there, and how long between askings."""
+"""How long nothing may move before the workers are asked whether they are there, and how long between askings."""
+SILENT_SECONDS = 15.0
+"""The same where a job runs, as far as its row says: its worker may be dead."""
 GIVE_UP_SECONDS = 60.0
 """How long no worker may answer until a follower gives up; the job stays queued."""
 
@@ -173,9 +175,10 @@ class _WorkerWatch:
         """What there is to say, if anything."""
         now = time.monotonic()
         seen = (family.finished, family.rows_read)
-        if family.running or seen != self._seen:
+        if seen != self._seen:
             self._seen, self._idle_since, self._has_told = seen, now, False
-        if now - self._idle_since < UNANSWERED_SECONDS or now - self._asked_at < UNANSWERED_SECONDS:
+        patience_seconds = SILENT_SECONDS if family.running else UNANSWERED_SECONDS
+        if now - self._idle_since < patience_seconds or now - self._asked_at < UNANSWERED_SECONDS:
             return None
         self._asked_at = now
         if workers_answer():  # busy with others' jobs, or these wait for their time

@@ -6,6 +6,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from ipaddress import ip_address
@@ -159,8 +160,9 @@ def test_a_secret_stands_in_no_output_no_command_line_and_no_row(plumbline: Plum
         process = plumbline.start("--debug", *arguments)
         seen = set()
         while process.poll() is None:
-            for each in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
-                seen.add(" ".join(each.cmdline()))
+            with suppress(psutil.Error):  # it ends while it is looked at
+                family = psutil.Process(process.pid)
+                seen |= {" ".join(each.cmdline()) for each in [family, *family.children(recursive=True)]}
             time.sleep(0.05)
         out, err = process.communicate()
         assert process.returncode == 0, err
