@@ -44,7 +44,7 @@ def ingest_allure(
     with job.transaction() as session:
         target = sync.target(session, scope_id)
     with (
-        tempfile.TemporaryDirectory(prefix="ingest-", dir=job.settings.home) as work_folder,
+        tempfile.TemporaryDirectory(prefix="plumbline-ingest-") as work_folder,
         open_results(Path(path), work_folder=Path(work_folder)) as results,
     ):
         report = results.report(name=name, commit_sha=commit, branch=branch, build_name=build, ci_url=ci_url)
