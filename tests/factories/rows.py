@@ -32,7 +32,7 @@ CURRENT_COLUMNS = {
 }
 SEVERITY_FIELD = "customfield_10050"
 
-type_of_history = Sequence[tuple[datetime, str, str | None, str | None]]
+History = Sequence[tuple[datetime, str, str | None, str | None]]
 
 
 def utc(moment: str) -> datetime:
@@ -87,9 +87,7 @@ class Rows:
 
     # --- Jira ---------------------------------------------------------------------------------------------------------
 
-    def issue(
-        self, scope_id: int, created: datetime, history: type_of_history = (), *, key: str = "", **values: Any
-    ) -> str:
+    def issue(self, scope_id: int, created: datetime, history: History = (), *, key: str = "", **values: Any) -> str:
         """An issue with its changes, and what follows from them for its columns; returns its issue_id."""
         number = next(self.numbers)
         scope = self.sql("SELECT * FROM sync_scopes WHERE id = :id", id=scope_id).one()
@@ -135,7 +133,7 @@ class Rows:
         self.changes(scope.connection_id, now["issue_id"], history)
         return str(now["issue_id"])
 
-    def changes(self, connection_id: int, issue_id: str, history: type_of_history) -> None:
+    def changes(self, connection_id: int, issue_id: str, history: History) -> None:
         """Changes, each a history of its own; those of one time are items of one history."""
         previous: datetime | None = None
         change_id, item_index = "", 0

@@ -137,8 +137,8 @@ def take_and_recompute(session: Session, summary: str, *, as_of: datetime, limit
     Returns:
         Marks taken and rows written.
     """
-    definition = definition_of(summary)
-    marks = _take(session, definition, _aware(as_of), limit)
+    definition = _checked(summary, as_of)
+    marks = _take(session, definition, as_of, limit)
     if not marks:
         return Counts(0, 0)
     everything = sorted(tenant_id for tenant_id, key in marks if key == EVERYTHING)
@@ -161,9 +161,9 @@ def rebuild(session: Session, summary: str, *, as_of: datetime, project_id: int 
     Returns:
         Keys computed and rows written; 0 rows where the stored ones were right.
     """
-    definition = definition_of(summary)
+    definition = _checked(summary, as_of)
     if project_id is None:
-        session.execute(TAKE_ALL, {"summary": summary, "as_of": _aware(as_of)})
+        session.execute(TAKE_ALL, {"summary": summary, "as_of": as_of})
     with _computed(session, definition, as_of, project_id=project_id) as keys:
         return Counts(keys, _write(session, definition, as_of))
 
@@ -183,7 +183,7 @@ def differences(
     Returns:
         How many rows differ, and the first of them.
     """
-    definition = definition_of(summary)
+    definition = _checked(summary, as_of)
     with _computed(session, definition, as_of, project_id=project_id):
         table, fresh = definition.table, definition.fresh
         stored = select(table).where(_is_wanted(definition)).subquery("stored")
@@ -241,10 +241,10 @@ def mark_outdated(session: Session) -> list[str]:
 # --- taking -----------------------------------------------------------------------------------------------------------
 
 
-def _aware(as_of: datetime) -> datetime:
+def _checked(summary: str, as_of: datetime) -> Summary:
     if as_of.tzinfo is None:
         raise UsageError("as_of needs a time zone.")
-    return as_of
+    return definition_of(summary)
 
 
 def _take(session: Session, summary: Summary, as_of: datetime, limit: int) -> Marks:
