@@ -30,13 +30,15 @@ depends_on = None
 
 
 # `counted` names every Jira project that an issue was ever in. `since` is its creation: a first change of a field says
-# what the field was before, so no day of the issue's life is safe from a late event.
+# what the field was before, so no day of the issue's life is safe from a late event. A mark with a time to come would
+# wait for it.
 BUG_MARKS = """
     SELECT 'bug_analytics_daily', tenant_id, 'scope:' || connection_id || ':' || prefix,
-           CASE WHEN bool_and(created IS NOT NULL) THEN min(created) END
+           CASE WHEN bool_and(created IS NOT NULL AND created <= clock_timestamp()) THEN min(created) END
     FROM counted WHERE prefix <> '' GROUP BY tenant_id, connection_id, prefix
     UNION ALL
-    SELECT 'bug_analytics_daily', tenant_id, project_id::text, min(created)
+    SELECT 'bug_analytics_daily', tenant_id, project_id::text,
+           CASE WHEN bool_and(created IS NOT NULL AND created <= clock_timestamp()) THEN min(created) END
     FROM counted WHERE project_id IS NOT NULL GROUP BY tenant_id, project_id
 """
 FORMER_PROJECTS = """

@@ -272,10 +272,10 @@ class Rows:
 
     # --- summaries ----------------------------------------------------------------------------------------------------
 
-    def settle(self, as_of: datetime, *, limit: int = 1000) -> dict[str, int]:
+    def settle(self, as_of: datetime, *, limit: int = 1000, names: Iterable[str] = tuple(SUMMARIES)) -> dict[str, int]:
         """Take marks until none is left; returns the rows written by summary. What is stored is then what is right."""
-        written = dict.fromkeys(SUMMARIES, 0)
-        for name in SUMMARIES:
+        written = dict.fromkeys(names, 0)
+        for name in written:
             while True:
                 counts = summaries.take_and_recompute(self.session, name, as_of=as_of, limit=limit)
                 if not counts.keys:

@@ -68,6 +68,30 @@ OVERDUE = """
     ORDER BY p.id LIMIT :limit
 """
 
+# A project without rows has no last day to go on from: a first bug that a clock ahead of ours wrote waits here.
+AFTERWARDS = """
+    INSERT INTO dirty_keys (summary, tenant_id, key, since)
+    SELECT DISTINCT 'bug_analytics_daily', p.tenant_id, CAST(p.id AS text), e.since
+    FROM (
+        SELECT p.* FROM wanted w JOIN projects p ON p.id = w.project_id
+        WHERE NOT EXISTS (SELECT FROM bug_analytics_daily b WHERE b.project_id = p.id)
+    ) AS p
+    CROSS JOIN LATERAL (
+        SELECT local_day(t.at, p.timezone)::timestamp AT TIME ZONE p.timezone AS since
+        FROM issue i
+        CROSS JOIN LATERAL (
+            SELECT i.created AS at
+            UNION ALL
+            SELECT c.changed_at FROM jira_issue_changes c
+            WHERE c.connection_id = i.connection_id AND c.issue_id = i.issue_id) AS t
+        WHERE i.project_id = p.id AND local_day(t.at, p.timezone) > local_day(:as_of, p.timezone)
+        OFFSET 0
+    ) AS e
+    WHERE NOT EXISTS (
+        SELECT FROM dirty_keys d
+        WHERE d.summary = 'bug_analytics_daily' AND d.key = CAST(p.id AS text) AND d.since = e.since)
+"""
+
 # Dictionaries are looked up as JSON objects, and days are joined by grouping: a join of a million rows with a guessed
 # number of others is a nested loop soon.
 DICTIONARIES = """
@@ -201,7 +225,8 @@ ROWS = f"""
         SELECT project_id, timezone, id, created, 2, deleted_at, 0, 'deleted', 0, 0, NULL, 0, 0
         FROM issue WHERE deleted_at IS NOT NULL
     ), numbered AS (
-        SELECT *, row_number() OVER items * 8 AS number, lag(change_id) OVER items IS DISTINCT FROM change_id AS is_step
+        SELECT *, row_number() OVER items * 8 AS number,
+            (lag(changed_at) OVER items, lag(change_id) OVER items) IS DISTINCT FROM (changed_at, change_id) AS is_step
         FROM step
         WINDOW items AS (PARTITION BY project_id, id ORDER BY kind, changed_at, digits, change_id, item_index)
     ), carried AS (
@@ -315,6 +340,7 @@ SUMMARY = Summary(
     rivals=RIVALS,
     since_column="date",
     overdue=OVERDUE,
+    afterwards=AFTERWARDS,
     is_coarse=True,
     parameters={"bug_types": list(DEFAULT_BUG_TYPES)},
 )

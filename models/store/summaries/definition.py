@@ -51,6 +51,8 @@ class Summary:
     """The column by which only part of a key is replaced: the rows from `wanted.since` on."""
     overdue: str | None = None
     """SELECT of marks (tenant_id, key, since), at most `:limit`, that the passing of time to `:as_of` makes."""
+    afterwards: str | None = None
+    """INSERT of marks whose `since` lies after `:as_of`: what the inputs hold already, and time will make dirty."""
     is_coarse: bool = False
     """True where a key is so large that all its marks are taken together: once costs what a thousand times costs."""
     parameters: Mapping[str, Any] = field(default_factory=dict)

@@ -47,14 +47,14 @@ RIVALS = """
     SELECT connection_id, issue_id FROM wanted
 """
 
-# A key names one issue of a tenant. Where several carry it, the one seen first last has the row.
+# A key names one issue of a tenant. Where several carry it, the one created last has the row.
 ISSUES = """
     SELECT DISTINCT ON (i.tenant_id, i.issuekey)
         i.id, i.connection_id, i.issue_id, i.connection_id || ':' AS site, i.created, i.status_id, i.status,
         i.status_category
     FROM wanted JOIN jira_table_history i USING (connection_id, issue_id)
     WHERE i.deleted_at IS NULL
-    ORDER BY i.tenant_id, i.issuekey, i.id DESC
+    ORDER BY i.tenant_id, i.issuekey, i.created DESC, length(i.issue_id) DESC, i.issue_id DESC, i.connection_id
 """
 
 # Statuses are looked up as JSON objects; a join with a guessed number of them is a nested loop soon.

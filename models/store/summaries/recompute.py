@@ -378,7 +378,10 @@ def _write(session: Session, summary: Summary, as_of: datetime) -> int:
             .order_by(*(fresh.c[name] for name in summary.identity)),
         ),
     )
-    return sum(_rows(session, statement) for statement in statements)
+    written = sum(_rows(session, statement) for statement in statements)
+    if summary.afterwards is not None:
+        session.execute(text(summary.afterwards), {"as_of": as_of})
+    return written
 
 
 def _rows(session: Session, statement: Executable) -> int:
