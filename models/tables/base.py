@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
-from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, MetaData, Numeric, Text, func
+from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, MetaData, Numeric, Text, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -39,17 +39,23 @@ Id = Annotated[int, mapped_column(BigInteger, Identity(always=False), primary_ke
 BigInt = Annotated[int, mapped_column(BigInteger)]
 Tenant = Annotated[int, mapped_column(BigInteger, ForeignKey("tenants.id"), index=True)]
 Hours = Annotated[Decimal, mapped_column(Numeric(14, 4))]
+Money = Annotated[Decimal, mapped_column(Numeric(16, 2))]
+
+EMPTY_OBJECT = text("'{}'")
+EMPTY_LIST = text("'[]'")
 
 
-def reference(target: str, *, index: bool = True, **options: Any) -> Mapped[Any]:
+def reference(target: str, *, index: bool = True, ondelete: str | None = None, **options: Any) -> Mapped[Any]:
     """A foreign key to `target`, with the index that every foreign key has.
 
     Args:
         target: table and column, e.g. `projects.id`.
         index: False only where another index begins with this column.
+        ondelete: `CASCADE` for what means nothing without its target, `SET NULL` for who did something; by default
+            a row that is still named cannot be deleted.
         options: passed to `mapped_column`.
     """
-    return mapped_column(BigInteger, ForeignKey(target), index=index, **options)
+    return mapped_column(BigInteger, ForeignKey(target, ondelete=ondelete), index=index, **options)
 
 
 class Times:

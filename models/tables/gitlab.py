@@ -1,11 +1,12 @@
-"""GitLab: merge requests with their stages, what people did to them, and projects' activity."""
+"""GitLab: merge requests with their stages, what people did to them, projects' activity, pipelines and deployments."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import BigInteger, Computed, Index, UniqueConstraint, text
+from sqlalchemy import BigInteger, Computed, Index, Numeric, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.tables.base import Base, Hours, Id, Tenant, reference
@@ -182,3 +183,89 @@ class MonthlyContribution(Base):
     total_events: Mapped[int]
     definition_version: Mapped[int]
     last_updated_at: Mapped[datetime]
+
+
+class Pipeline(Base):
+    """A pipeline and how it ended."""
+
+    __tablename__ = "gitlab_pipelines"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "connection_id", "external_project_id", "external_id"),
+        Index("ix_gitlab_pipelines_finished", "project_id", "finished_at"),
+        Index("ix_gitlab_pipelines_sha", "sha"),
+        {"comment": "Pipelines and how they ended."},
+    )
+
+    id: Mapped[Id]
+    tenant_id: Mapped[int] = reference("tenants.id", index=False)
+    connection_id: Mapped[int] = reference("connections.id")
+    sync_scope_id: Mapped[int] = reference("sync_scopes.id")
+    project_id: Mapped[int | None] = reference("projects.id", index=False)
+    repository_id: Mapped[int | None] = reference("repositories.id")
+    external_project_id: Mapped[str]
+    external_id: Mapped[str] = mapped_column(comment="The global id")
+    iid: Mapped[int | None]
+    status: Mapped[str]
+    source: Mapped[str | None] = mapped_column(comment="push, schedule, merge_request_event, …")
+    ref: Mapped[str | None]
+    sha: Mapped[str | None]
+    web_url: Mapped[str | None]
+    pipeline_created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    duration_seconds: Mapped[Decimal | None] = mapped_column(Numeric(14, 3))
+    queued_seconds: Mapped[Decimal | None] = mapped_column(Numeric(14, 3))
+    coverage: Mapped[Decimal | None] = mapped_column(comment="Percent")
+    source_updated_at: Mapped[datetime]
+    synced_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
+
+
+class Deployment(Base):
+    """A deployment to an environment."""
+
+    __tablename__ = "gitlab_deployments"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "connection_id", "external_project_id", "external_id"),
+        Index("ix_gitlab_deployments_finished", "project_id", "finished_at"),
+        {"comment": "Deployments to environments; delivery metrics count the successful ones to production."},
+    )
+
+    id: Mapped[Id]
+    tenant_id: Mapped[int] = reference("tenants.id", index=False)
+    connection_id: Mapped[int] = reference("connections.id")
+    sync_scope_id: Mapped[int] = reference("sync_scopes.id")
+    project_id: Mapped[int | None] = reference("projects.id", index=False)
+    repository_id: Mapped[int | None] = reference("repositories.id")
+    external_project_id: Mapped[str]
+    external_id: Mapped[str] = mapped_column(comment="The global id")
+    iid: Mapped[int | None]
+    status: Mapped[str]
+    environment: Mapped[str]
+    environment_tier: Mapped[str | None] = mapped_column(comment="production, staging, …")
+    ref: Mapped[str | None]
+    sha: Mapped[str | None]
+    external_pipeline_id: Mapped[str | None] = mapped_column(comment="Several jobs of one pipeline are one deployment")
+    deployed_by: Mapped[str | None]
+    deployed_by_id: Mapped[str | None]
+    deployment_created_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None] = mapped_column(comment="Never taken from the update time")
+    source_updated_at: Mapped[datetime]
+    synced_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
+
+
+class DeploymentMergeRequest(Base):
+    """A merge request that a deployment brought out."""
+
+    __tablename__ = "gitlab_deployment_merge_requests"
+    __table_args__ = (
+        Index("ix_gitlab_deployment_merge_requests_mr", "connection_id", "external_project_id", "mr_id"),
+        {"comment": "Which merge requests each deployment brought out, as GitLab says."},
+    )
+
+    tenant_id: Mapped[Tenant]
+    deployment_id: Mapped[int] = reference("gitlab_deployments.id", primary_key=True, index=False, ondelete="CASCADE")
+    connection_id: Mapped[int] = reference("connections.id", primary_key=True, index=False)
+    external_project_id: Mapped[str] = mapped_column(primary_key=True)
+    mr_id: Mapped[int] = mapped_column(primary_key=True, comment="The iid")

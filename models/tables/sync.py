@@ -1,18 +1,20 @@
-"""The workers' own tables of syncing: connections, scopes, windows, watermarks, staged payloads and rejects."""
+"""How data comes in: connections, scopes, windows, watermarks, staged payloads and rejects, webhooks and imports."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, Enum, Index, LargeBinary, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, Enum, Identity, Index, LargeBinary, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.tables.base import Base, Id, Tenant, Times, reference
+from models.tables.base import EMPTY_LIST, EMPTY_OBJECT, Base, Id, Tenant, Times, reference
 
 CONNECTION_STATUSES = ("active", "paused", "denied")
 WINDOW_STATES = ("pending", "running", "done", "failed")
+IMPORT_SOURCES = ("csv", "github", "manual")
+IMPORT_STATUSES = ("pending", "processing", "completed", "failed")
 
 
 class Connection(Times, Base):
@@ -140,3 +142,62 @@ class SyncReject(Base):
     first_seen_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     last_seen_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     resolved_at: Mapped[datetime | None]
+
+
+class WebhookDeliveryKey(Base):
+    """That a delivery has come: what makes a second copy of it no second delivery."""
+
+    __tablename__ = "webhook_delivery_keys"
+    __table_args__ = (
+        {"comment": "Which deliveries have come, each key once, however the deliveries themselves are partitioned."},
+    )
+
+    connection_id: Mapped[int] = reference("connections.id", primary_key=True, index=False, ondelete="CASCADE")
+    delivery_key: Mapped[str] = mapped_column(primary_key=True)
+    received_at: Mapped[datetime] = mapped_column(server_default=text("now()"), index=True)
+
+
+class WebhookDelivery(Base):
+    """A webhook as it came in."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (
+        CheckConstraint("attempts >= 0", name="attempts"),
+        Index("ix_webhook_deliveries_key", "connection_id", "delivery_key"),
+        Index("ix_webhook_deliveries_unprocessed", "received_at", postgresql_where=text("processed_at IS NULL")),
+        {"comment": "Webhooks as they came in: stored before they are answered, worked off after."},
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=False), primary_key=True)
+    connection_id: Mapped[int] = reference("connections.id", index=False, ondelete="CASCADE")
+    delivery_key: Mapped[str] = mapped_column(comment="The sender's id of it, the same when sent again")
+    event_type: Mapped[str]
+    headers: Mapped[dict[str, Any]] = mapped_column(
+        server_default=EMPTY_OBJECT, comment="Without tokens and signatures"
+    )
+    payload: Mapped[dict[str, Any]]
+    received_at: Mapped[datetime] = mapped_column(primary_key=True, server_default=text("now()"))
+    processed_at: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    last_error: Mapped[str | None]
+
+
+class ImportLog(Times, Base):
+    """One import of a file or of another system's data."""
+
+    __tablename__ = "import_logs"
+    __table_args__ = (
+        CheckConstraint("rows_total >= 0 AND rows_imported >= 0 AND rows_failed >= 0", name="counts"),
+        Index("ix_import_logs_created_at", "tenant_id", "created_at"),
+        {"comment": "Imports of files and of other systems' data: how many rows came in, and what the rest had wrong."},
+    )
+
+    id: Mapped[Id]
+    tenant_id: Mapped[Tenant]
+    source: Mapped[str] = mapped_column(Enum(*IMPORT_SOURCES, name="import_source"))
+    file_name: Mapped[str | None]
+    status: Mapped[str] = mapped_column(Enum(*IMPORT_STATUSES, name="import_status"), server_default="pending")
+    rows_total: Mapped[int] = mapped_column(server_default="0")
+    rows_imported: Mapped[int] = mapped_column(server_default="0")
+    rows_failed: Mapped[int] = mapped_column(server_default="0")
+    errors: Mapped[list[Any]] = mapped_column(server_default=EMPTY_LIST, comment='[{"row": 7, "error": …}]')

@@ -1,14 +1,14 @@
-"""Tenants and the accounts of people at the sources."""
+"""Tenants, who belongs to them, and the accounts of people at the sources."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Enum, UniqueConstraint, text
+from sqlalchemy import Enum, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.tables.base import Base, Id, Tenant, Times
+from models.tables.base import Base, Id, Tenant, Times, reference
 
 TENANT_PLANS = ("free", "starter", "professional", "enterprise")
 TENANT_STATUSES = ("active", "suspended", "cancelled", "trial")
@@ -35,6 +35,19 @@ class TenantRow(Times, Base):
     trial_ends_at: Mapped[datetime | None]
 
 
+class TenantUser(Base):
+    """That a user belongs to a tenant."""
+
+    __tablename__ = "tenant_users"
+    __table_args__ = ({"comment": "Which users belong to which tenant, and as what."},)
+
+    tenant_id: Mapped[int] = reference("tenants.id", primary_key=True, index=False)
+    user_id: Mapped[int] = reference("users.id", primary_key=True, ondelete="CASCADE")
+    role: Mapped[str] = mapped_column(server_default="member")
+    invited_by: Mapped[int | None] = reference("users.id", ondelete="SET NULL")
+    joined_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
 class UserIdentity(Times, Base):
     """An account at a source. One person may have several."""
 
@@ -46,7 +59,7 @@ class UserIdentity(Times, Base):
 
     id: Mapped[Id]
     tenant_id: Mapped[Tenant]
-    user_id: Mapped[int | None] = mapped_column(BigInteger, index=True)
+    user_id: Mapped[int | None] = reference("users.id", ondelete="SET NULL")
     source: Mapped[str] = mapped_column(comment="jira, gitlab, github, allure or git")
     external_id: Mapped[str] = mapped_column(comment="The instance's host and the account's unchanging id there")
     username: Mapped[str | None]

@@ -1,14 +1,15 @@
-"""Test planning and execution, and the Allure reports that automated runs come from."""
+"""Test planning and execution, the Allure reports that automated runs come from, and how flaky a test is."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import BigInteger, Enum, Index, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, Enum, Index, Numeric, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.tables.base import Base, BigInt, Id, Tenant, Times, reference
+from models.tables.base import EMPTY_OBJECT, Base, BigInt, Id, Tenant, Times, reference
 
 RUN_STATUSES = ("pending", "running", "completed", "failed", "cancelled")
 RESULT_STATUSES = ("passed", "failed", "skipped", "blocked")
@@ -47,6 +48,7 @@ class TestCase(Times, Base):
             unique=True,
             postgresql_where=text("path IS NOT NULL"),
         ),
+        Index("ix_test_cases_deleted_by", "deleted_by", postgresql_where=text("deleted_by IS NOT NULL")),
         {"comment": "Tests, manual and automated; an automated one is keyed by repository, path, name and framework."},
     )
 
@@ -73,7 +75,7 @@ class TestCase(Times, Base):
     severity: Mapped[str] = mapped_column(server_default="Moderate")
     defect_stage: Mapped[str | None] = mapped_column(Enum(*DEFECT_STAGES, name="defect_stage"))
     version: Mapped[int] = mapped_column(server_default="1")
-    deleted_by: Mapped[int | None] = mapped_column(BigInteger)
+    deleted_by: Mapped[int | None] = reference("users.id", index=False, ondelete="SET NULL")
     deleted_at: Mapped[datetime | None]
 
 
@@ -98,6 +100,7 @@ class TestRun(Times, Base):
     __tablename__ = "test_runs"
     __table_args__ = (
         Index("ix_test_runs_project_date", "project_id", "execution_date"),
+        Index("ix_test_runs_created_by", "created_by", postgresql_where=text("created_by IS NOT NULL")),
         {"comment": "Executions of tests, by people or by CI."},
     )
 
@@ -117,7 +120,7 @@ class TestRun(Times, Base):
     branch: Mapped[str | None]
     ci_url: Mapped[str | None]
     data: Mapped[dict[str, Any] | None]
-    created_by: Mapped[int | None] = mapped_column(BigInteger)
+    created_by: Mapped[int | None] = reference("users.id", index=False, ondelete="SET NULL")
 
 
 class TestRunResult(Base):
@@ -126,6 +129,8 @@ class TestRunResult(Base):
     __tablename__ = "test_run_results"
     __table_args__ = (
         UniqueConstraint("test_run_id", "test_case_id"),
+        # Only people execute by hand: no row of an automated run is in it.
+        Index("ix_test_run_results_executed_by", "executed_by", postgresql_where=text("executed_by IS NOT NULL")),
         {"comment": "How each case ended in each run; the last attempt counts."},
     )
 
@@ -141,7 +146,7 @@ class TestRunResult(Base):
     defect_found_at_stage: Mapped[str | None] = mapped_column(Enum(*DEFECT_STAGES, name="defect_stage"))
     bug_budget_id: Mapped[int | None] = reference("bug_budget.id")
     defect_severity: Mapped[str | None]
-    executed_by: Mapped[int | None] = mapped_column(BigInteger)
+    executed_by: Mapped[int | None] = reference("users.id", index=False, ondelete="SET NULL")
     executed_at: Mapped[datetime | None]
     retry_count: Mapped[int] = mapped_column(server_default="0")
     is_valid: Mapped[bool] = mapped_column(server_default=text("true"))
@@ -229,3 +234,150 @@ class AllureStep(Base):
     status: Mapped[str] = mapped_column(Enum(*ATTEMPT_STATUSES, name="attempt_status"))
     duration: Mapped[BigInt | None] = mapped_column(comment="Milliseconds")
     error_message: Mapped[str | None]
+
+
+class TestStep(Times, Base):
+    """A step of a manual test."""
+
+    __tablename__ = "test_steps"
+    __table_args__ = (
+        # Checked at the end of a statement: steps change places in one.
+        UniqueConstraint("test_case_id", "position", deferrable=True, initially="IMMEDIATE"),
+        CheckConstraint("position >= 0", name="position"),
+        {"comment": "Steps of manual tests: what to do and what should come of it."},
+    )
+
+    id: Mapped[Id]
+    test_case_id: Mapped[int] = reference("test_cases.id", index=False, ondelete="CASCADE")
+    position: Mapped[int]
+    action: Mapped[str]
+    expected_result: Mapped[str | None]
+    data: Mapped[str | None] = mapped_column(comment="What to enter")
+
+
+class TestPlanCase(Base):
+    """A test case of a plan."""
+
+    __tablename__ = "test_plan_test_cases"
+    __table_args__ = ({"comment": "Which test cases a plan has, in which order."},)
+
+    test_plan_id: Mapped[int] = reference("test_plans.id", primary_key=True, index=False, ondelete="CASCADE")
+    test_case_id: Mapped[int] = reference("test_cases.id", primary_key=True, ondelete="CASCADE")
+    order: Mapped[int] = mapped_column(server_default="0")
+
+
+class TestCaseComment(Times, Base):
+    """What somebody says about a test case."""
+
+    __tablename__ = "test_case_comments"
+    __table_args__ = ({"comment": "What people say about test cases, as threads."},)
+
+    id: Mapped[Id]
+    test_case_id: Mapped[int] = reference("test_cases.id", ondelete="CASCADE")
+    user_id: Mapped[int | None] = reference("users.id", ondelete="SET NULL")
+    parent_id: Mapped[int | None] = reference("test_case_comments.id", comment="What it answers")
+    content: Mapped[str]
+    is_resolved: Mapped[bool] = mapped_column(server_default=text("false"))
+    deleted_at: Mapped[datetime | None]
+
+
+class TestRunAttachment(Times, Base):
+    """A file that somebody added to a run."""
+
+    __tablename__ = "test_runs_attachments"
+    __table_args__ = ({"comment": "Files that people added to runs."},)
+
+    id: Mapped[Id]
+    url: Mapped[str]
+    test_run_id: Mapped[int] = reference("test_runs.id", ondelete="CASCADE")
+    test_case_id: Mapped[int | None] = reference("test_cases.id", ondelete="SET NULL")
+    uploaded_by: Mapped[int | None] = reference("users.id", ondelete="SET NULL")
+
+
+class TestRunComment(Times, Base):
+    """What somebody says about a run."""
+
+    __tablename__ = "test_runs_comments"
+    __table_args__ = ({"comment": "What people say about runs."},)
+
+    id: Mapped[Id]
+    user_id: Mapped[int | None] = reference("users.id", ondelete="SET NULL")
+    comments: Mapped[str]
+    test_run_id: Mapped[int] = reference("test_runs.id", ondelete="CASCADE")
+    test_plan_id: Mapped[int | None] = reference("test_plans.id", ondelete="SET NULL")
+
+
+class TestEnvironment(Times, Base):
+    """A place that tests run against."""
+
+    __tablename__ = "test_environments"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "name", postgresql_nulls_not_distinct=True),
+        {"comment": "Places that tests run against."},
+    )
+
+    id: Mapped[Id]
+    tenant_id: Mapped[int | None] = reference("tenants.id", index=False, comment="NULL: for every tenant")
+    name: Mapped[str]
+    base_url: Mapped[str | None]
+    options: Mapped[dict[str, Any]] = mapped_column(server_default=EMPTY_OBJECT)
+
+
+class BrowserConfiguration(Times, Base):
+    """A browser that tests run in."""
+
+    __tablename__ = "browser_configurations"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "browser", "version", "viewport", postgresql_nulls_not_distinct=True),
+        {"comment": "Browsers that tests run in."},
+    )
+
+    id: Mapped[Id]
+    tenant_id: Mapped[int | None] = reference("tenants.id", index=False, comment="NULL: for every tenant")
+    browser: Mapped[str]
+    version: Mapped[str | None]
+    viewport: Mapped[str | None] = mapped_column(comment="Pixels, e.g. 1280x720")
+    options: Mapped[dict[str, Any]] = mapped_column(server_default=EMPTY_OBJECT)
+
+
+class TestReport(Times, Base):
+    """A report of a run as a file."""
+
+    __tablename__ = "test_reports"
+    __table_args__ = ({"comment": "Reports of runs as files."},)
+
+    id: Mapped[Id]
+    test_run_id: Mapped[int] = reference("test_runs.id", ondelete="CASCADE")
+    format: Mapped[str] = mapped_column(comment="html, pdf, junit, …")
+    content_id: Mapped[int | None] = reference("content_storage.id")
+    summary: Mapped[dict[str, Any]] = mapped_column(server_default=EMPTY_OBJECT)
+
+
+class FlakeScore(Times, Base):
+    """How flaky a test is, by one algorithm over one window."""
+
+    __tablename__ = "flake_scores"
+    __table_args__ = (
+        UniqueConstraint("test_case_id", "algorithm", "window_days"),
+        CheckConstraint("window_days > 0", name="window_days"),
+        CheckConstraint("runs >= 0 AND flips BETWEEN 0 AND runs", name="flips_of_runs"),
+        CheckConstraint("score BETWEEN 0 AND 1", name="score"),
+        CheckConstraint("lower_bound BETWEEN 0 AND upper_bound AND upper_bound <= 1", name="bounds"),
+        CheckConstraint("NOT is_quarantined OR quarantined_at IS NOT NULL", name="quarantined_has_a_time"),
+        Index("ix_flake_scores_quarantined", "tenant_id", "test_case_id", postgresql_where=text("is_quarantined")),
+        {"comment": "How flaky each test is, with the bounds that the score is known within."},
+    )
+
+    id: Mapped[Id]
+    tenant_id: Mapped[Tenant]
+    test_case_id: Mapped[int] = reference("test_cases.id", index=False, ondelete="CASCADE")
+    window_days: Mapped[int]
+    runs: Mapped[int]
+    flips: Mapped[int] = mapped_column(comment="Runs of the same commit that ended differently")
+    score: Mapped[Decimal | None] = mapped_column(Numeric(7, 6), comment="NULL: too few runs to say")
+    lower_bound: Mapped[Decimal | None] = mapped_column(Numeric(7, 6))
+    upper_bound: Mapped[Decimal | None] = mapped_column(Numeric(7, 6))
+    is_quarantined: Mapped[bool] = mapped_column(server_default=text("false"))
+    quarantined_at: Mapped[datetime | None]
+    algorithm: Mapped[str] = mapped_column(comment="Name and version")
+    computed_at: Mapped[datetime]

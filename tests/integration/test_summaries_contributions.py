@@ -47,6 +47,7 @@ def contributors(rows: Rows) -> dict[Any, Any]:
 
 
 def test_the_worked_example_gives_its_numbers(rows: Rows, connection: int, project: int) -> None:
+    rows.sql("INSERT INTO users (id, name, email) VALUES (7, 'Alice', 'alice@corp')")
     rows.identity("alice", display_name="Alice", email="alice@corp", user_id=7)
     rows.identity("project_12_bot_x", is_bot=True)
     for mr_id in (11, 12, 13):

@@ -197,6 +197,7 @@ def test_a_run_that_moves_leaves_the_day_it_was_counted_on(rows: Rows, project: 
 
 
 def test_the_view_shows_a_run_with_its_counts_and_titles(rows: Rows, project: int) -> None:
+    rows.sql("INSERT INTO users (id, name, email) VALUES (7, 'Alice', 'alice@corp')")
     repository_id = rows.repository(project)
     plan_id = rows.add("test_plans", project_id=project, title="Release 7")
     run_id = rows.run(
