@@ -30,7 +30,7 @@ def run_migrations(connection: Connection) -> None:
         target_metadata=METADATA,
         transaction_per_migration=True,
         compare_type=True,
-        compare_server_default=False,  # PostgreSQL renders defaults in its own words; drift in them is tested by behaviour
+        compare_server_default=False,  # PostgreSQL has its own words for defaults; tests compare the catalogues
     )
     with context.begin_transaction():
         context.run_migrations()
