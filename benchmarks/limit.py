@@ -1,11 +1,13 @@
 """The limit of a sync: fetch the same pages, parse, COPY the same rows, and nothing else.
 
-Nothing is staged, compared, merged, counted or resumable; a row goes straight into an empty table with its natural key.
-What a sync costs more than this is the price of being right under change.
+Every row that the sync leaves is written here too, payloads compressed the same. Nothing is compared, merged, counted
+or resumable, and each row goes straight into an empty table with its natural key: what a sync costs more than this is
+the price of being right under change.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ from urllib.parse import urlencode
 import msgspec
 import psycopg
 import urllib3
+import zstandard
 
 PROCESSES = 2
 FETCHERS = 4
@@ -31,6 +34,13 @@ JIRA_TABLES = """
     CREATE TABLE limit_changes (issue_id text, change_id text, item_index int, author text, field text, from_value text,
         from_text text, to_value text, to_text text, changed_at timestamptz,
         PRIMARY KEY (issue_id, change_id, item_index));
+    CREATE TABLE limit_bugs (jira_key text PRIMARY KEY, project text, summary text, status text, issue_type text,
+        priority text, assignee text, reporter text, labels text, created timestamptz, updated timestamptz,
+        resolved timestamptz, description text);
+    CREATE TABLE limit_bug_history (jira_key text, change_id text, item_index int, field text, old_value text,
+        new_value text, changed_by text, changed_at timestamptz, PRIMARY KEY (jira_key, change_id, item_index));
+    CREATE TABLE limit_payloads (issue_id text PRIMARY KEY, payload bytea, sha256 bytea);
+    ALTER TABLE limit_payloads ALTER payload SET STORAGE EXTERNAL;
 """
 GITLAB_TABLES = """
     CREATE TABLE limit_merge_requests (mr_id int PRIMARY KEY, title text, author text, state text, draft bool,
@@ -92,8 +102,7 @@ class Issue(msgspec.Struct, gc=False):
 
 
 class Page(msgspec.Struct, gc=False):
-    issues: list[Issue]
-    total: int
+    issues: list[msgspec.Raw]
 
 
 class Person(msgspec.Struct, gc=False):
@@ -152,6 +161,8 @@ def _jira_part(url: str, token: str, project: str, database_url: str, part: int,
     http = urllib3.PoolManager(maxsize=FETCHERS)
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     decode = msgspec.json.Decoder(Page).decode
+    decode_issue = msgspec.json.Decoder(Issue).decode
+    compress = zstandard.ZstdCompressor(level=1).compress
 
     def fetch(start: int) -> bytes:
         body = {
@@ -165,31 +176,60 @@ def _jira_part(url: str, token: str, project: str, database_url: str, part: int,
     starts = range(part * PAGE, total, PAGE * PROCESSES)
     with ThreadPoolExecutor(FETCHERS) as pool, psycopg.connect(database_url) as connection:
         for body in _ahead(pool, ((lambda start=start: fetch(start)) for start in starts), FETCHERS):
-            issues, changes = [], []
-            for each in decode(body).issues:
-                fields = each.fields
-                issues.append(
-                    (
-                        each.id, each.key, project, fields.issuetype and fields.issuetype.name, fields.summary,
-                        fields.description, fields.priority and fields.priority.name, None, ",".join(fields.labels),
-                        fields.assignee and fields.assignee.displayName, fields.reporter and fields.reporter.displayName,
-                        fields.creator and fields.creator.displayName, fields.status and fields.status.id,
-                        fields.status and fields.status.name, fields.created, fields.updated,
-                        fields.resolution and fields.resolution.name, fields.resolutiondate, None,
-                    )
-                )  # fmt: skip
-                for history in each.changelog.histories:
-                    author = history.author and history.author.displayName
-                    for position, item in enumerate(history.items):
-                        changes.append(
-                            (
-                                each.id, history.id, position, author, item.field, item.from_, item.from_string, item.to,
-                                item.to_string, history.created,
-                            )
-                        )  # fmt: skip
+            raws = decode(body).issues
+            issues, changes, bugs, bug_history = _rows(raws, decode_issue, project)
             _copy(connection, "limit_issues", issues)
             _copy(connection, "limit_changes", changes)
+            _copy(connection, "limit_bugs", bugs)
+            _copy(connection, "limit_bug_history", bug_history)
+            with connection.cursor() as cursor, cursor.copy("COPY limit_payloads FROM STDIN") as copy:
+                for raw, issue in zip(raws, issues, strict=True):
+                    payload = bytes(raw)
+                    copy.write(
+                        f"{issue[0]}\t\\\\x{compress(payload).hex()}\t\\\\x{hashlib.sha256(payload).hexdigest()}\n"
+                    )
             connection.commit()
+
+
+def _rows(
+    raws: list[msgspec.Raw], decode_issue: Callable[[msgspec.Raw], Issue], project: str
+) -> tuple[list[tuple[Any, ...]], ...]:
+    issues, changes, bugs, bug_history = [], [], [], []
+    for raw in raws:
+        each = decode_issue(raw)
+        fields = each.fields
+        issue_type = fields.issuetype and fields.issuetype.name
+        status = fields.status and fields.status.name
+        priority = fields.priority and fields.priority.name
+        assignee = fields.assignee and fields.assignee.displayName
+        reporter = fields.reporter and fields.reporter.displayName
+        labels = ",".join(fields.labels)
+        issues.append(
+            (
+                each.id, each.key, project, issue_type, fields.summary, fields.description, priority, None, labels,
+                assignee, reporter, fields.creator and fields.creator.displayName, fields.status and fields.status.id,
+                status, fields.created, fields.updated, fields.resolution and fields.resolution.name,
+                fields.resolutiondate, None,
+            )
+        )  # fmt: skip
+        own = [
+            (
+                each.id, history.id, position, history.author and history.author.displayName, item.field, item.from_,
+                item.from_string, item.to, item.to_string, history.created,
+            )
+            for history in each.changelog.histories
+            for position, item in enumerate(history.items)
+        ]  # fmt: skip
+        changes += own
+        if issue_type == "Bug" or any(row[4] == "issuetype" and "Bug" in (row[6], row[8]) for row in own):
+            bugs.append(
+                (
+                    each.key, project, fields.summary, status, issue_type, priority, assignee, reporter, labels,
+                    fields.created, fields.updated, fields.resolutiondate, fields.description,
+                )
+            )  # fmt: skip
+            bug_history += [(each.key, *row[1:3], row[4], row[6], row[8], row[3], row[9]) for row in own]
+    return issues, changes, bugs, bug_history
 
 
 def _gitlab_part(url: str, token: str, project: str, database_url: str, part: int, total: int) -> None:
@@ -222,8 +262,9 @@ def _gitlab_part(url: str, token: str, project: str, database_url: str, part: in
                 merge_requests.append(
                     (
                         each.iid, each.title, each.author and each.author.username, each.state, each.draft,
-                        each.source_branch, each.target_branch, each.web_url, each.sha, each.created_at, each.updated_at,
-                        each.merged_at, min((commit.authored_date for commit in commits), default=None),
+                        each.source_branch, each.target_branch, each.web_url, each.sha, each.created_at,
+                        each.updated_at, each.merged_at,
+                        min((commit.authored_date for commit in commits), default=None),
                         min(reviews, default=None), len(commits),
                     )
                 )  # fmt: skip

@@ -155,9 +155,12 @@ def add_scope(database: Database, settings: Any, kind: str, url: str, key: str) 
 def clear(database: Database) -> None:
     """Empty tables, and the limit's gone."""
     with database.transaction() as session:
-        session.execute(jobs.text("TRUNCATE connections, projects, job_runs, dirty_keys CASCADE"))
+        session.execute(jobs.text("TRUNCATE connections, projects, jira_issue_changes, job_runs, dirty_keys CASCADE"))
         session.execute(
-            jobs.text("DROP TABLE IF EXISTS limit_issues, limit_changes, limit_merge_requests, limit_activities")
+            jobs.text(
+                "DROP TABLE IF EXISTS limit_issues, limit_changes, limit_bugs, limit_bug_history, limit_payloads, "
+                "limit_merge_requests, limit_activities"
+            )
         )
 
 
@@ -166,8 +169,16 @@ def rows_of(database: Database, tables: tuple[str, ...]) -> dict[str, int]:
         return {table: session.execute(jobs.text(f"SELECT count(*) FROM {table}")).scalar_one() for table in tables}
 
 
-def measure(kind: str, url: str, key: str, objects: int, stream: str, worker_pid: int) -> Measured:
-    """One round: the sync through the workers, and the limit after it."""
+def measure(kind: str, url: str, key: str, objects: int, rounds: int, worker_pid: int) -> Measured:
+    """Rounds of the sync through the workers and the limit after it; the one with the median ratio.
+
+    The first round also warms what has to be warm: plans, caches, the workers' imports. It counts all the same.
+    """
+    measured = [_measure_once(kind, url, key, objects, worker_pid) for _ in range(rounds)]
+    return sorted(measured, key=lambda each: each.ratio)[rounds // 2]
+
+
+def _measure_once(kind: str, url: str, key: str, objects: int, worker_pid: int) -> Measured:
     process = runtime.current()
     database = process.database
     clear(database)
@@ -175,7 +186,7 @@ def measure(kind: str, url: str, key: str, objects: int, stream: str, worker_pid
     before = _requests_count(url)
     memory = Memory(worker_pid)
     memory.start()
-    job_id = enqueue(database, "collect.sync_all", trigger="cli", stream=None if kind == "jira" else stream)
+    job_id = enqueue(database, "collect.sync_all", trigger="cli", stream=None if kind == "jira" else "merge_requests")
     seconds = follow(database, job_id, until_collected=f"{kind} sync")
     memory.ended.set()
     tables = JIRA_TABLES if kind == "jira" else GITLAB_TABLES
@@ -183,9 +194,16 @@ def measure(kind: str, url: str, key: str, objects: int, stream: str, worker_pid
     requests_count = _requests_count(url) - before
     if kind == "jira":
         limit_seconds = jira_limit(url, TOKEN, key, process.endpoints.database_url, issues=objects)
-        landed = rows_of(database, ("limit_issues", "limit_changes"))
-        assert landed["limit_issues"] == rows["jira_table_history"] == objects, (landed, rows)
+        landed = rows_of(
+            database, ("limit_issues", "limit_changes", "limit_bugs", "limit_bug_history", "limit_payloads")
+        )
+        assert landed["limit_issues"] == landed["limit_payloads"] == rows["jira_table_history"] == objects, (
+            landed,
+            rows,
+        )
         assert landed["limit_changes"] == rows["jira_issue_changes"], (landed, rows)
+        assert landed["limit_bugs"] == rows["bug_budget"], (landed, rows)
+        assert landed["limit_bug_history"] == rows["bug_history"], (landed, rows)
     else:
         limit_seconds = gitlab_limit(url, TOKEN, key, process.endpoints.database_url, merge_requests=objects)
         landed = rows_of(database, ("limit_merge_requests",))
@@ -232,6 +250,7 @@ def main() -> None:
     parser.add_argument("--merge-requests", type=int, default=20_000)
     parser.add_argument("--latency-ms", type=float, nargs="*", default=[0, 20])
     parser.add_argument("--only", choices=("jira", "gitlab"))
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="pl-bench-"))
     print("source   latency  objects  seconds  per second  limit/s  ratio  worker MB  requests")
@@ -244,7 +263,8 @@ def main() -> None:
                         latency_ms=latency_ms,
                     ) as url:  # fmt: skip
                         report(
-                            measure("jira", url, project_of(url), arguments.issues, "issues", worker_pid), latency_ms
+                            measure("jira", url, project_of(url), arguments.issues, arguments.rounds, worker_pid),
+                            latency_ms,
                         )
                 if arguments.only != "jira":
                     with simulator(
@@ -252,7 +272,7 @@ def main() -> None:
                         latency_ms=latency_ms,
                     ) as url:  # fmt: skip
                         report(
-                            measure("gitlab", url, "101", arguments.merge_requests, "merge_requests", worker_pid),
+                            measure("gitlab", url, "101", arguments.merge_requests, arguments.rounds, worker_pid),
                             latency_ms,
                         )
     finally:

@@ -28,6 +28,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.utils import select_proxy
 
 from connectors.base import RateGate
 from models.errors import (
@@ -100,6 +101,7 @@ class PolicyAdapter(HTTPAdapter):
         self._clock = clock
         self._jitter = jitter
         self._last_date: tuple[datetime, float] | None = None
+        self._plain_pool: urllib3.HTTPConnectionPool | None = None
 
     @property
     def has_server_time(self) -> bool:
@@ -153,7 +155,61 @@ class PolicyAdapter(HTTPAdapter):
             time.sleep(self._jitter() * LONGEST_REPEAT_PAUSE_SECONDS[REPEATS_COUNT - repeats_left])
         raise AssertionError("the last repeat returns or raises")
 
-    def _note_date(self, response: requests.Response) -> None:
+    def get_plain(self, url: str, headers: Mapping[str, str]) -> tuple[bytes, Mapping[str, str]] | None:
+        """GET JSON straight from the connection pool, for the many small requests that dominate a sync.
+
+        Building a request and a response object around each costs requests more than the exchange itself. The same
+        policy holds; what is not plain is left to the session, which repeats the request and follows redirects.
+
+        Args:
+            url: absolute, at the connection's address, with its query.
+            headers: all of them, the credential among them.
+
+        Returns:
+            The body and the headers, or None where the session has to go on: the exchange broke off, the server is in
+            trouble, it redirects, or a proxy stands between.
+
+        Raises:
+            SourceError: one of its subclasses, see `error_of_status`.
+        """
+        if self._plain_pool is None:
+            return None
+        request = requests.PreparedRequest()
+        request.method, request.url = "GET", url
+        self._refuse_other_hosts(url, request)
+        self._gate.check(self._gate_key)
+        parts = urlsplit(url)
+        timeout = urllib3.Timeout(self._connect_timeout_seconds, self._read_timeout_seconds)
+        try:
+            answer = self._plain_pool.urlopen(
+                "GET", f"{parts.path}?{parts.query}", headers=headers, retries=False, redirect=False, timeout=timeout
+            )
+        except (urllib3.exceptions.HTTPError, OSError):
+            return None
+        self._note_date(answer)
+        if "Location" in answer.headers:
+            self._refuse_other_hosts(urljoin(url, answer.headers["Location"]), request)
+        is_trouble = answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR and "Retry-After" not in answer.headers
+        if is_trouble or HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST:
+            return None
+        if answer.status == HTTPStatus.OK and answer.headers.get("Content-Type", "").startswith("application/json"):
+            return answer.data, answer.headers
+        request = requests.Request("GET", url).prepare()
+        response = self.build_response(request, answer)
+        response._content = answer.data  # noqa: SLF001  # the body is read already, and requests has no way to say so
+        return self._judged(response, request).content, answer.headers
+
+    def allow_plain(self, proxies: Mapping[str, str]) -> None:
+        """Let `get_plain` use the pool of the connection's own address, unless a proxy stands between."""
+        if select_proxy(self._base.geturl(), dict(proxies)):
+            return
+        request = requests.Request("GET", self._base.geturl()).prepare()
+        pool = self.get_connection_with_tls_context(request, self._verify)
+        self.cert_verify(pool, self._base.geturl(), self._verify, None)  # type: ignore[no-untyped-call]
+        assert isinstance(pool, urllib3.HTTPConnectionPool)  # noqa: S101  # of an http or https address it always is
+        self._plain_pool = pool
+
+    def _note_date(self, response: requests.Response | urllib3.BaseHTTPResponse) -> None:
         said_at = _parsed_http_date(response.headers.get("Date", ""))
         if said_at is not None:
             self._last_date = (said_at, time.monotonic())
@@ -290,6 +346,7 @@ def mount_policy(
         del session.adapters[prefix]
     session.mount("https://", adapter)
     session.mount("http://", adapter)
+    adapter.allow_plain({name: str(url) for name, url in session.proxies.items()})
     return adapter
 
 

@@ -25,9 +25,10 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
+import requests
 from gitlab import Gitlab
 from gitlab.utils import EncodedId
 from requests.utils import parse_header_links
@@ -165,6 +166,10 @@ class GitLabConnector:
             gate_key=gate_key_of(spec.base_url, token),
             verify=verify,
         )
+        # What the library itself would send: its credential, which it keeps to itself, and its name.
+        credential = self._gitlab._auth  # noqa: SLF001
+        request = requests.Request("GET", spec.base_url, headers=self._gitlab.headers, auth=credential)
+        self._headers = dict(self._gitlab.session.prepare_request(request).headers)
         self._pool = ThreadPoolExecutor(FETCHERS_COUNT, thread_name_prefix="gitlab")
         self._project_ids: dict[str, int] = {}
 
@@ -279,6 +284,9 @@ class GitLabConnector:
     # --- requests -----------------------------------------------------------------------------------------------------
 
     def _get(self, path: str, **params: Any) -> tuple[bytes, Mapping[str, str]]:
+        plain = self._policy.get_plain(f"{self._gitlab.api_url}{path}?{urlencode(params, doseq=True)}", self._headers)
+        if plain is not None:
+            return plain
         return exchange(
             lambda: self._gitlab.http_request(
                 # Waiting and retrying are the policy's and the worker's matters.

@@ -473,9 +473,6 @@ def upgrade() -> None:
         sa.Column("to_value", sa.Text(), nullable=True),
         sa.Column("to_text", sa.Text(), nullable=True),
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["connection_id"], ["connections.id"], name=op.f("fk_jira_issue_changes_connection_id")
-        ),
         sa.PrimaryKeyConstraint(
             "connection_id", "issue_id", "change_id", "item_index", name=op.f("pk_jira_issue_changes")
         ),

@@ -48,7 +48,7 @@ DELETE_MISSING_ACTIVITIES = text(
     """
     DELETE FROM gitlab_mr_activities a
     USING gitlab_mr_lead_times t
-    JOIN landing_gitlab_mr_lead_times l USING (connection_id, external_project_id, mr_id)
+    JOIN landing_gitlab_mr_lead_times l USING (tenant_id, connection_id, external_project_id, mr_id)
     WHERE (t.source_updated_at, t.synced_at) <= (l.source_updated_at, l.synced_at)
       AND a.connection_id = t.connection_id AND a.external_project_id = t.external_project_id AND a.mr_id = t.mr_id
       AND NOT EXISTS (
@@ -61,7 +61,7 @@ DROP_STALE_ACTIVITIES = text(
     """
     DELETE FROM landing_gitlab_mr_activities n
     USING gitlab_mr_lead_times t
-    JOIN landing_gitlab_mr_lead_times l USING (connection_id, external_project_id, mr_id)
+    JOIN landing_gitlab_mr_lead_times l USING (tenant_id, connection_id, external_project_id, mr_id)
     WHERE (t.source_updated_at, t.synced_at) > (l.source_updated_at, l.synced_at)
       AND n.external_project_id = t.external_project_id AND n.mr_id = t.mr_id
     """

@@ -48,7 +48,7 @@ BUG_COLUMNS = (
 
 # The landed issues that the table now holds in this copy; one that lost against a newer copy is not among them.
 CURRENT = """
-    SELECT t.* FROM jira_table_history t JOIN landing_jira_table_history l USING (connection_id, issue_id)
+    SELECT t.* FROM jira_table_history t JOIN landing_jira_table_history l USING (tenant_id, connection_id, issue_id)
     WHERE (t.updated, t.synced_at) <= (l.updated, l.synced_at)
 """
 
@@ -64,15 +64,15 @@ DELETE_MISSING_CHANGES = text(
 # Which of the landed issues are, or ever were, bugs: asked once, because four statements need it.
 LANDING_BUGS = text(
     """
-    CREATE TEMP TABLE IF NOT EXISTS landing_bugs (connection_id bigint, issue_id text, is_bug boolean)
+    CREATE TEMP TABLE IF NOT EXISTS landing_bugs (tenant_id bigint, connection_id bigint, issue_id text, is_bug boolean)
     ON COMMIT DELETE ROWS
     """
 )
 CLEAR_BUGS = text("DELETE FROM landing_bugs")
 FIND_BUGS = text(
     f"""
-    INSERT INTO landing_bugs (connection_id, issue_id, is_bug)
-    SELECT i.connection_id, i.issue_id, lower(i.issuetype) = ANY(:bug_types) FROM ({CURRENT}) AS i
+    INSERT INTO landing_bugs (tenant_id, connection_id, issue_id, is_bug)
+    SELECT i.tenant_id, i.connection_id, i.issue_id, lower(i.issuetype) = ANY(:bug_types) FROM ({CURRENT}) AS i
     WHERE lower(i.issuetype) = ANY(:bug_types) OR i.issue_id IN (
         SELECT c.issue_id FROM landing_jira_issue_changes c
         WHERE c.field = 'issuetype'
@@ -84,7 +84,7 @@ FIND_BUGS = text(
 RENAME_BUGS = text(
     """
     UPDATE bug_budget b SET jira_key = i.issuekey, updated_at = now()
-    FROM landing_bugs l JOIN jira_table_history i USING (connection_id, issue_id)
+    FROM landing_bugs l JOIN jira_table_history i USING (tenant_id, connection_id, issue_id)
     WHERE b.connection_id = l.connection_id AND b.issue_id = l.issue_id AND b.jira_key <> i.issuekey
     """
 )
@@ -106,7 +106,7 @@ UPSERT_BUGS = text(
         i.created, i.updated, i.resolved, i.due_date, i.description, i.linked_issues,
         COALESCE(lower(COALESCE(i.severity_issue, i.priority)) = 'blocker', false), i.deleted_at
     FROM landing_bugs l
-    JOIN jira_table_history i USING (connection_id, issue_id)
+    JOIN jira_table_history i USING (tenant_id, connection_id, issue_id)
     LEFT JOIN severities s ON s.source_name = lower(i.severity_issue)
     LEFT JOIN severities p ON p.source_name = lower(i.priority)
     ORDER BY i.tenant_id, i.issuekey
@@ -131,8 +131,8 @@ UPSERT_BUG_METADATA = text(
         jsonb_build_object('story_points', i.story_points),
         jsonb_build_object('fix_versions', i.fix_versions)
     FROM landing_bugs l
-    JOIN jira_table_history i USING (connection_id, issue_id)
-    JOIN bug_budget b USING (connection_id, issue_id)
+    JOIN jira_table_history i USING (tenant_id, connection_id, issue_id)
+    JOIN bug_budget b USING (tenant_id, connection_id, issue_id)
     ON CONFLICT (bug_budget_id) DO UPDATE SET
         epic_hierarchy = excluded.epic_hierarchy, assignee_details = excluded.assignee_details,
         date_fields = excluded.date_fields, classification_fields = excluded.classification_fields,
@@ -159,7 +159,7 @@ INSERT_BUG_HISTORY = text(
     """
     INSERT INTO bug_history (tenant_id, bug_budget_id, change_id, item_index, field, old_value, new_value, changed_by,
                              changed_at)
-    SELECT DISTINCT ON (b.id, c.change_id, c.item_index) b.tenant_id, b.id, c.change_id, c.item_index, c.field_name,
+    SELECT b.tenant_id, b.id, c.change_id, c.item_index, c.field_name,
         COALESCE(c.from_text, c.from_value), COALESCE(c.to_text, c.to_value), c.author, c.changed_at
     FROM landing_bugs l
     JOIN bug_budget b USING (connection_id, issue_id)

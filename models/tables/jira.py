@@ -115,7 +115,9 @@ class JiraIssueChange(Base):
     )
 
     tenant_id: Mapped[int] = mapped_column(BigInteger)
-    connection_id: Mapped[int] = reference("connections.id", primary_key=True, index=False)
+    # No foreign key: checking each of a million rows costs a good part of a first sync, and each is written in the
+    # transaction of its issue, which has one.
+    connection_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     issue_id: Mapped[str] = mapped_column(primary_key=True)
     change_id: Mapped[str] = mapped_column(primary_key=True)
     item_index: Mapped[int] = mapped_column(primary_key=True)

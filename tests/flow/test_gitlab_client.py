@@ -428,10 +428,10 @@ def test_closing_the_pages_stops_the_requests() -> None:
 @pytest.mark.parametrize(
     ("faults", "expected"),
     [
-        ("500:1x:path=*/merge_requests", TransientSourceError),
-        ("500:1x:path=*/notes:after=30", TransientSourceError),
-        ("520:1x:path=*/commits", TransientSourceError),
-        ("502:3x:path=*/merge_requests", TransientSourceError),
+        ("500:4x:path=*/merge_requests", TransientSourceError),
+        ("500:4x:path=*/notes:after=30", TransientSourceError),
+        ("520:4x:path=*/commits", TransientSourceError),
+        ("502:4x:path=*/merge_requests", TransientSourceError),
         ("truncate:1x:path=*/merge_requests", TransientSourceError),
         ("truncate:1x:path=*/approvals:after=3", TransientSourceError),
         ("truncate:1x:path=*/resource_state_events", TransientSourceError),

@@ -739,3 +739,76 @@ def test_the_error_of_a_call_comes_at_its_place_and_ends_the_reading() -> None:
         with pytest.raises(GoneError):
             next(results)
     assert len(started) <= 6
+
+
+# --- the plain way ----------------------------------------------------------------------------------------------------
+
+
+def ask_plainly(
+    *replies: Reply, gate: Gate | None = None, path: str = "/thing?page=1"
+) -> tuple[bytes | PlumblineError | None, Server]:
+    """Ask a server of that script once, straight from the pool; what came of it, and the server."""
+    with serving(*replies) as server, client(server.url, gate) as (_, policy):
+        try:
+            answered = policy.get_plain(f"{server.url}{path}", {"PRIVATE-TOKEN": TOKEN})
+        except PlumblineError as error:
+            return error, server
+        return (None if answered is None else answered[0]), server
+
+
+def test_the_plain_way_asks_once_with_all_its_headers() -> None:
+    result, server = ask_plainly(answer(200, b"[1,2,3]"))
+    assert result == b"[1,2,3]"
+    (request,) = server.requests
+    assert request.startswith(b"GET /thing?page=1 HTTP/1.1")
+    assert TOKEN.encode() in request
+
+
+@pytest.mark.parametrize("breakdown", BREAKDOWNS.values(), ids=BREAKDOWNS)
+def test_the_plain_way_leaves_what_breaks_off_to_the_session(breakdown: Reply) -> None:
+    result, server = ask_plainly(breakdown)
+    assert result is None
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(401, AccessDeniedError), (403, ForbiddenResourceError), (404, GoneError), (410, SourceRequestError)],
+)
+def test_the_plain_way_means_the_same_by_a_status(status: int, expected: type[PlumblineError]) -> None:
+    result, server = ask_plainly(answer(status))
+    assert type(result) is expected
+    assert len(server.requests) == 1
+
+
+def test_the_plain_way_asks_no_second_time_where_the_server_asks_for_patience() -> None:
+    gate = Gate()
+    result, server = ask_plainly(answer(429, b"Retry later", Retry_After="30", Content_Type="text/plain"), gate=gate)
+    assert isinstance(result, RateLimitedError)
+    assert len(server.requests) == len(gate.blocked) == 1
+
+
+def test_the_plain_way_refuses_a_web_page() -> None:
+    result, _ = ask_plainly(answer(200, b"<html>", Content_Type="text/html"))
+    assert isinstance(result, TransientSourceError)
+
+
+def test_the_plain_way_goes_to_no_other_host() -> None:
+    result, server = ask_plainly(answer(302, b"", Location="http://elsewhere.test/thing"))
+    assert isinstance(result, SourceRequestError)
+    assert len(server.requests) == 1
+    with client("http://here.test") as (_, policy), pytest.raises(SourceRequestError):
+        policy.get_plain("http://elsewhere.test/thing", {"PRIVATE-TOKEN": TOKEN})
+
+
+def test_the_plain_way_leaves_a_redirect_within_the_host_to_the_session() -> None:
+    result, _ = ask_plainly(answer(301, b"", Location="/moved"))
+    assert result is None
+
+
+def test_a_proxy_ends_the_plain_way() -> None:
+    with requests.Session() as session:
+        session.trust_env = False
+        session.proxies["http"] = "http://proxy.test:3128"
+        policy = mount_policy(session, base_url="http://here.test", gate=OpenGate(), gate_key="key")
+        assert policy.get_plain("http://here.test/thing?", {}) is None
