@@ -429,8 +429,8 @@ def test_closing_the_pages_stops_the_requests() -> None:
     ("faults", "expected"),
     [
         ("500:4x:path=*/merge_requests", TransientSourceError),
-        ("500:4x:path=*/notes:after=30", TransientSourceError),
-        ("520:4x:path=*/commits", TransientSourceError),
+        ("500:1.0:path=*/notes:after=30", TransientSourceError),
+        ("520:1.0:path=*/commits", TransientSourceError),
         ("502:4x:path=*/merge_requests", TransientSourceError),
         ("truncate:1x:path=*/merge_requests", TransientSourceError),
         ("truncate:1x:path=*/approvals:after=3", TransientSourceError),
