@@ -43,8 +43,9 @@ lint: $(READY) ## format, lint, types, import rules
 	$(BIN)/lint-imports
 
 .PHONY: docs-check
-docs-check: $(READY) ## links, paths and commands named in the documents exist
+docs-check: $(READY) ## links, paths and commands named in the documents exist, and docs/schema.md says what the models say
 	$(BIN)/python docs/check.py
+	$(BIN)/python docs/schema.py --check
 
 .PHONY: check
 check: lint docs-check test ## what CI runs before the demo

@@ -1,8 +1,8 @@
 """What happened, append-only: audit logs, domain events, changes of rows, telemetry, and the archives of what is old.
 
-These tables grow without end and are made to be partitioned by month: their primary keys hold the time, and no other
-unique key stands beside it. They name people and tenants by number without a foreign key: a line of a log says what
-was so on its day, and must neither keep a row from being deleted nor be changed by it.
+Those that grow without end are made to be partitioned by month: their primary keys hold the time, and no other unique
+key stands beside it. Audit logs, events and changes name people and tenants by number without a foreign key: a line of
+a log says what was so on its day, and must neither keep a row from being deleted nor be changed by it.
 """
 
 from __future__ import annotations
