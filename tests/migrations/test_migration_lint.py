@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+AUTOCOMMIT = "with op.get_context().autocommit_block():"
 VERSIONS = sorted((Path(__file__).parents[2] / "migrations" / "versions").glob("[0-9]*.py"))
 
 REMOVALS = ("drop_table", "drop_column", "drop_constraint", "drop_index", "rename_table")
@@ -55,6 +56,10 @@ def mistakes(source: str, *, is_expand: bool) -> list[str]:
     calls = list(operations(ast.parse(source)))
     new_tables = {text_of(call.args[0]) for name, call in calls if name == "create_table"}
     new_tables |= set(re.findall(r"CREATE TABLE (\w+)", " ".join(sql_of(call) for _, call in calls)))
+    if "concurrently" in source.lower() and "autocommit_block()" not in source:
+        return [
+            "CONCURRENTLY works in `with op.get_context().autocommit_block():` only, as the last thing that is done"
+        ]
     return [
         f"line {call.lineno}: {sentence}"
         for name, call in calls
@@ -186,19 +191,24 @@ def test_the_linter_finds(statement: str, sentence: str) -> None:
     [
         ['op.add_column("bugs", sa.Column("a", sa.Text(), nullable=True))'],
         ['op.add_column("bugs", sa.Column("a", sa.Text(), server_default="", nullable=False))'],
-        ['op.create_index("ix_bugs_a", "bugs", ["a"], postgresql_concurrently=True)'],
+        [AUTOCOMMIT, '    op.create_index("ix_bugs_a", "bugs", ["a"], postgresql_concurrently=True)'],
         ['op.create_table("news", sa.Column("a", sa.Text()))', 'op.create_index("ix_news_a", "news", ["a"])'],
         ['op.execute("CREATE TABLE news (a text)")', 'op.execute("CREATE INDEX ix_news_a ON news (a)")'],
         ['op.create_foreign_key("fk", "bugs", "users", ["a"], ["id"], postgresql_not_valid=True)'],
         ['op.execute("ALTER TABLE bugs ADD CONSTRAINT c CHECK (a > 0) NOT VALID")'],
         ['op.execute("ALTER TABLE bugs VALIDATE CONSTRAINT c")'],
-        ['op.execute("CREATE INDEX CONCURRENTLY ix ON bugs (a)")'],
+        [AUTOCOMMIT, '    op.execute("CREATE INDEX CONCURRENTLY ix ON bugs (a)")'],
         ['op.execute("UPDATE bugs SET a = 1 WHERE id = 7")'],
         ["# Safe: the table has ten rows.", 'op.create_index("ix_bugs_a", "bugs", ["a"])'],
     ],
 )
 def test_the_linter_lets_pass(statements: list[str]) -> None:
     assert mistakes(upgrade(*statements), is_expand=True) == []
+
+
+def test_concurrently_needs_a_block_without_a_transaction() -> None:
+    (found,) = mistakes(upgrade('op.execute("CREATE INDEX CONCURRENTLY ix ON bugs (a)")'), is_expand=True)
+    assert "autocommit_block" in found
 
 
 def test_a_comment_is_no_reason_and_a_reason_is_for_one_statement() -> None:
