@@ -256,8 +256,8 @@ def test_truncating_an_input_marks_everything_of_its_summaries(rows: Rows, world
     assert world
     for name in SUMMARIES:
         summaries.rebuild(rows.session, name, as_of=NOW)
-    for tables in ("jira_table_history", "test_runs, test_run_results", "gitlab_mr_activities", "gitlab_events"):
-        rows.sql(f"TRUNCATE {tables} CASCADE")
+    for tables in ("jira_table_history", "test_runs CASCADE", "gitlab_mr_activities", "gitlab_events"):
+        rows.sql(f"TRUNCATE {tables}")
     written = rows.settle(NOW)
     assert all(written.values())
     assert all(rows.table(name, "1") == [] for name in written)

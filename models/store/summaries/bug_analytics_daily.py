@@ -18,30 +18,35 @@ from models.rules.bugs import DEFAULT_BUG_TYPES
 from models.store.summaries.definition import Summary, temporary
 from models.tables import METADATA
 
-# Every project that the issues of a connection are, or ever were, counted in.
-PROJECTS_OF_CONNECTION = """
-    SELECT connection_id, project_id FROM sync_scopes
-    UNION
-    SELECT connection_id, project_id FROM jira_table_history WHERE project_id IS NOT NULL
+PROJECT_OF_MARK = """
+    SELECT p.id AS project_id, local_day(m.since, p.timezone) AS since
+    FROM marks m
+    {joins}
 """
 
-KEYS_OF_MARKS = f"""
-    SELECT p.id AS project_id, local_day(m.since, p.timezone) AS since
-    FROM (
-        SELECT CAST(substring(key FROM '^[0-9]+$') AS bigint) AS id, since FROM marks
-        UNION ALL
-        SELECT s.project_id, m.since
-        FROM marks m
-        JOIN sync_scopes s ON s.connection_id = CAST(substring(m.key FROM '^scope:([0-9]+):') AS bigint)
-            AND s.external_key = substring(m.key FROM '^scope:[0-9]+:(.*)$')
-        UNION ALL
-        SELECT k.project_id, m.since
-        FROM marks m
-        JOIN ({PROJECTS_OF_CONNECTION}) AS k
-            ON k.connection_id = CAST(substring(m.key FROM '^connection:([0-9]+)$') AS bigint)
-    ) AS m
-    JOIN projects p USING (id)
-"""
+KEYS_OF_MARKS = {
+    "number": PROJECT_OF_MARK.format(
+        joins="JOIN projects p ON p.id = CAST(substring(m.key FROM '^[0-9]+$') AS bigint)"
+    ),
+    "scope": PROJECT_OF_MARK.format(
+        joins="""
+            JOIN sync_scopes s ON s.connection_id = CAST(substring(m.key FROM '^scope:([0-9]+):') AS bigint)
+                AND s.external_key = substring(m.key FROM '^scope:[0-9]+:(.*)$')
+            JOIN projects p ON p.id = s.project_id
+        """
+    ),
+    # Every project that the issues of a connection are, or ever were, counted in.
+    "connection": PROJECT_OF_MARK.format(
+        joins="""
+            JOIN (
+                SELECT connection_id, project_id FROM sync_scopes
+                UNION
+                SELECT connection_id, project_id FROM jira_table_history WHERE project_id IS NOT NULL
+            ) AS k ON k.connection_id = CAST(substring(m.key FROM '^connection:([0-9]+)$') AS bigint)
+            JOIN projects p ON p.id = k.project_id
+        """
+    ),
+}
 
 ALL_KEYS = """
     SELECT id AS project_id, CAST(NULL AS date) AS since FROM projects

@@ -6,12 +6,15 @@ replaced (recompute.py).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Column, Date, MetaData, Table
+
+FORM = re.compile(r"([a-z]+):|[0-9]+([@:]|$)")
 
 LAST_UPDATED_AT = "last_updated_at"
 DEFINITION_VERSION = "definition_version"
@@ -33,9 +36,9 @@ class Summary:
     """Columns that tell one row from another."""
     definition_version: int
     """Raised whenever `rows` begins to mean something else; `recompute.mark_outdated` then marks every key."""
-    keys_of_marks: str
-    """SELECT of the keys that `marks` (tenant_id, key, since) stand for, twice or not (migration 0002 has the forms).
-    With `since_column`, a date `since` beside them, NULL for from the beginning."""
+    keys_of_marks: Mapping[str, str]
+    """By form of a mark (`form_of`), SELECT of the keys that those of `marks` (tenant_id, key, since) stand for, twice
+    or not. With `since_column`, a date `since` beside them, NULL for from the beginning."""
     all_keys: str
     """SELECT of every key that has inputs or rows, of project `:project_id` and the tenants `:tenants`, where given."""
     rows: str
@@ -81,6 +84,19 @@ class Summary:
     def fresh(self) -> Table:
         """The temporary table of the rows as they should be."""
         return temporary("fresh", *(Column(name, self.table.c[name].type) for name in self.columns))
+
+
+def form_of(mark: str) -> str:
+    """What kind of mark it is; migration 0002 tells what they mean.
+
+    Returns:
+        The word before the colon of a reference, `day` for `7@2025-06-02`, `number` for `7`, `key` for other keys, and
+        an empty string for what is none.
+    """
+    match = FORM.match(mark)
+    if match is None:
+        return ""
+    return match[1] or {"@": "day", ":": "key", "": "number"}[match[2]]
 
 
 def temporary(name: str, *columns: Column[Any]) -> Table:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from models.store.summaries.definition import Summary
 from models.tables import METADATA
 
-KEYS_OF_MARKS = """
+KEYS_OF_MARKS = {
+    "key": """
     SELECT CAST(substring(key FROM '^([0-9]+):') AS bigint) AS connection_id,
            substring(key FROM '^[0-9]+:(.+)$') AS external_project_id
     FROM marks WHERE key ~ '^[0-9]+:.'
-    UNION ALL
+""",
+    "account": """
     SELECT a.connection_id, a.external_project_id
     FROM (SELECT tenant_id, substring(key FROM '^account:(.+)$') AS account_id FROM marks) AS m
     JOIN gitlab_mr_activities a USING (tenant_id, account_id)
-"""
+""",
+}
 
 ALL_KEYS = """
     SELECT connection_id, external_project_id FROM gitlab_mr_activities

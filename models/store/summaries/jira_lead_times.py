@@ -10,15 +10,18 @@ from sqlalchemy import BigInteger, Column, DateTime, Text
 from models.store.summaries.definition import Summary, temporary
 from models.tables import METADATA
 
-KEYS_OF_MARKS = """
+KEYS_OF_MARKS = {
+    "key": """
     SELECT CAST(substring(key FROM '^([0-9]+):') AS bigint) AS connection_id,
            substring(key FROM '^[0-9]+:(.+)$') AS issue_id
     FROM marks WHERE key ~ '^[0-9]+:.'
-    UNION ALL
+""",
+    "connection": """
     SELECT i.connection_id, i.issue_id
     FROM marks m
     JOIN jira_table_history i ON i.connection_id = CAST(substring(m.key FROM '^connection:([0-9]+)$') AS bigint)
-"""
+""",
+}
 
 ALL_KEYS = """
     SELECT connection_id, issue_id FROM jira_table_history

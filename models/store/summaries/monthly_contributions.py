@@ -18,15 +18,33 @@ MONTHS_OF_PROJECT = """
     SELECT make_date(s.year, s.month, 1) FROM monthly_contributions s WHERE s.project_id = p.id
 """
 
-KEYS_OF_MARKS = f"""
+MONTH_OF_DATE = """
     SELECT project_id, CAST(EXTRACT(year FROM date) AS integer) AS year,
            CAST(EXTRACT(month FROM date) AS integer) AS month
     FROM (
+"""
+
+ALL_MONTHS = f"""
+    {MONTH_OF_DATE}
+        SELECT p.id AS project_id, k.date
+        FROM marks m
+        {{joins}}
+        CROSS JOIN LATERAL ({MONTHS_OF_PROJECT}) AS k
+    ) AS k
+"""
+
+KEYS_OF_MARKS = {
+    "key": f"""
+    {MONTH_OF_DATE}
         SELECT CAST(substring(key FROM '^([0-9]+):') AS bigint) AS project_id,
                to_date(substring(key FROM '^[0-9]+:([0-9]{{4}}-[0-9]{{2}})$'), 'YYYY-MM') AS date
         FROM marks WHERE key ~ '^[0-9]+:[0-9]{{4}}-[0-9]{{2}}$'
-        UNION
-        SELECT p.id, d.date
+    ) AS k
+""",
+    # A day of UTC touches one or two local days.
+    "day": f"""
+    {MONTH_OF_DATE}
+        SELECT p.id AS project_id, d.date
         FROM (
             SELECT CAST(substring(key FROM '^([0-9]+)@') AS bigint) AS project_id,
                    CAST(substring(key FROM '^[0-9]+@([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})$') AS date) AS day
@@ -36,29 +54,31 @@ KEYS_OF_MARKS = f"""
         CROSS JOIN LATERAL (VALUES
             (local_day(m.day::timestamp AT TIME ZONE 'UTC', p.timezone)),
             (local_day((m.day + 1)::timestamp AT TIME ZONE 'UTC' - interval '1 microsecond', p.timezone))) AS d(date)
-        UNION
-        SELECT p.id, k.date
-        FROM (
-            SELECT CAST(substring(key FROM '^[0-9]+$') AS bigint) AS id FROM marks
-            UNION
-            SELECT s.project_id FROM marks m
-            JOIN sync_scopes s ON s.connection_id = CAST(substring(m.key FROM '^connection:([0-9]+)$') AS bigint)
-        ) AS m
-        JOIN projects p USING (id)
-        CROSS JOIN LATERAL ({MONTHS_OF_PROJECT}) AS k
-        UNION
-        SELECT p.id, local_day(a.occurred_at, p.timezone)
+        WHERE m.day IS NOT NULL
+    ) AS k
+""",
+    "number": ALL_MONTHS.format(joins="JOIN projects p ON p.id = CAST(substring(m.key FROM '^[0-9]+$') AS bigint)"),
+    "connection": ALL_MONTHS.format(
+        joins="JOIN sync_scopes s ON s.connection_id = CAST(substring(m.key FROM '^connection:([0-9]+)$') AS bigint) "
+        "JOIN projects p ON p.id = s.project_id"
+    ),
+    "mr": f"""
+    {MONTH_OF_DATE}
+        SELECT p.id AS project_id, local_day(a.occurred_at, p.timezone) AS date
         FROM (
             SELECT CAST(substring(key FROM '^mr:([0-9]+):') AS bigint) AS connection_id,
                    substring(key FROM '^mr:[0-9]+:(.*):[0-9]+$') AS external_project_id,
                    CAST(substring(key FROM '^mr:.*:([0-9]+)$') AS bigint) AS mr_id
-            FROM marks WHERE key LIKE 'mr:%'
+            FROM marks
         ) AS m
         JOIN gitlab_mr_activities a USING (connection_id, external_project_id, mr_id)
         JOIN projects p ON p.id = a.project_id
         WHERE a.activity IN ('authored', 'approved')
-        UNION
-        SELECT p.id, local_day(a.occurred_at, p.timezone)
+    ) AS k
+""",
+    "account": f"""
+    {MONTH_OF_DATE}
+        SELECT p.id AS project_id, local_day(a.occurred_at, p.timezone) AS date
         FROM (SELECT tenant_id, substring(key FROM '^account:(.+)$') AS account_id FROM marks) AS m
         JOIN (
             SELECT tenant_id, account_id, project_id, occurred_at FROM gitlab_mr_activities
@@ -68,7 +88,8 @@ KEYS_OF_MARKS = f"""
         ) AS a USING (tenant_id, account_id)
         JOIN projects p ON p.id = a.project_id
     ) AS k
-"""
+""",
+}
 
 ALL_KEYS = f"""
     SELECT DISTINCT p.id AS project_id, CAST(EXTRACT(year FROM k.date) AS integer) AS year,
@@ -89,8 +110,8 @@ ROWS = """
             lower(rtrim(regexp_replace(base_url, '^[A-Za-z]+://', ''), '/')) AS instance
         FROM connections
     ), activity AS MATERIALIZED (
-        SELECT m.project_id, m.year, m.month, n.instance, a.connection_id, a.external_project_id, a.mr_id, a.activity,
-            a.tenant_id, a.account_id, a.username, COALESCE(a.account_id, a.username, 'ghost') AS actor
+        SELECT m.project_id, m.year, m.month, m.tenant_id, n.instance, a.connection_id, a.external_project_id, a.mr_id,
+            a.activity, a.account_id, a.username, COALESCE(a.account_id, a.username, 'ghost') AS actor
         FROM month m
         JOIN gitlab_mr_activities a
             ON a.project_id = m.project_id AND a.occurred_at >= m.begins_at AND a.occurred_at < m.ends_at
@@ -105,7 +126,7 @@ ROWS = """
               AND COALESCE(o.account_id, o.username, 'ghost') = a.actor)
     ), event AS MATERIALIZED (
         SELECT DISTINCT ON (m.project_id, m.year, m.month, n.instance, e.external_id)
-            m.project_id, m.year, m.month, e.tenant_id, e.author_id AS account_id, e.author AS username,
+            m.project_id, m.year, m.month, m.tenant_id, e.author_id AS account_id, e.author AS username,
             COALESCE(e.push_ref_type = 'branch' AND e.push_action <> 'removed', false) AS is_push
         FROM month m
         JOIN gitlab_events e
@@ -124,24 +145,24 @@ ROWS = """
         UNION ALL
         SELECT project_id, year, month, tenant_id, account_id, username, NULL, NULL, is_push FROM event
     ), named AS (
-        SELECT d.project_id, d.year, d.month, d.account_id, d.created, d.approved, d.is_push,
+        SELECT d.project_id, d.year, d.month, d.tenant_id, d.account_id, d.created, d.approved, d.is_push,
             COALESCE(u.username, d.username, 'ghost') AS username,
             u.user_id, u.display_name, COALESCE(u.is_bot, false) AS is_bot
         FROM deed d
         LEFT JOIN user_identities u
             ON u.tenant_id = d.tenant_id AND u.source = 'gitlab' AND u.external_id = d.account_id
     )
-    SELECT m.tenant_id, m.year, m.month,
+    SELECT n.tenant_id, n.year, n.month,
         (ARRAY['January', 'February', 'March', 'April', 'May', 'June', 'July', 'August', 'September', 'October',
-               'November', 'December'])[m.month] AS month_name,
+               'November', 'December'])[n.month] AS month_name,
         n.username,
         (array_agg(n.user_id ORDER BY n.account_id, n.user_id))[1] AS user_id,
         (array_agg(n.display_name ORDER BY n.account_id, n.display_name))[1] AS name,
-        CAST(NULL AS text) AS squad, bool_or(n.is_bot) AS is_bot, m.project_id,
+        CAST(NULL AS text) AS squad, bool_or(n.is_bot) AS is_bot, n.project_id,
         count(DISTINCT n.created) AS mr_created, count(DISTINCT n.approved) AS mr_approved,
         count(*) FILTER (WHERE n.is_push) AS repo_pushes, count(n.is_push) AS total_events
-    FROM month m JOIN named n USING (project_id, year, month)
-    GROUP BY m.tenant_id, m.project_id, m.year, m.month, n.username
+    FROM named n
+    GROUP BY n.tenant_id, n.project_id, n.year, n.month, n.username
 """
 
 SUMMARY = Summary(

@@ -36,7 +36,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from models.errors import UsageError
-from models.store.summaries.definition import DEFINITION_VERSION, LAST_UPDATED_AT, Summary
+from models.store.summaries.definition import DEFINITION_VERSION, LAST_UPDATED_AT, Summary, form_of
 from models.store.summaries.registry import SUMMARIES
 
 EVERYTHING = "*"
@@ -325,9 +325,10 @@ def _gather(
     """Fill `wanted` with each key once; returns how many."""
     names = ", ".join(summary.key)
     parameters: dict[str, Any] = {"project_id": project_id, "tenants": tenants, "as_of": as_of, **summary.parameters}
-    source = summary.all_keys
+    sources = [] if marks is not None and not tenants else [summary.all_keys]
     if marks is not None:
-        source = f"{summary.keys_of_marks} UNION ALL ({summary.all_keys})" if tenants else summary.keys_of_marks
+        forms = {form_of(key) for _, key in marks}
+        sources += [source for form, source in summary.keys_of_marks.items() if form in forms]
         parameters |= {
             "mark_tenants": [tenant_id for tenant_id, _ in marks],
             "mark_keys": [key for _, key in marks],
@@ -335,8 +336,9 @@ def _gather(
         }
     since = ", CASE WHEN bool_and(since IS NOT NULL) THEN min(since) END" if summary.since_column else ""
     prefix = f"WITH marks AS ({MARKS})" if marks is not None else ""
+    union = " UNION ALL ".join(f"({source})" for source in sources) or "TABLE wanted"
     session.execute(
-        text(f"INSERT INTO wanted {prefix} SELECT {names}{since} FROM ({source}) AS k GROUP BY {names}"), parameters
+        text(f"INSERT INTO wanted {prefix} SELECT {names}{since} FROM ({union}) AS k GROUP BY {names}"), parameters
     )
     session.execute(text("ANALYZE wanted"))
     while summary.rivals is not None and _rows(session, text(summary.rivals)):

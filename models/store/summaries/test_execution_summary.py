@@ -5,13 +5,23 @@ from __future__ import annotations
 from models.store.summaries.definition import Summary
 from models.tables import METADATA
 
-KEYS_OF_MARKS = """
+RUN_OF_MARK = """
+    SELECT p.id AS project_id, local_day(r.execution_date, p.timezone) AS date
+    FROM marks m
+    {joins}
+    JOIN projects p ON p.id = r.project_id
+    WHERE r.execution_date IS NOT NULL
+"""
+
+KEYS_OF_MARKS = {
+    "key": """
     SELECT CAST(substring(key FROM '^([0-9]+):') AS bigint) AS project_id,
            CAST(substring(key FROM '^[0-9]+:([0-9]{4}-[0-9]{2}-[0-9]{2})$') AS date) AS date
     FROM marks WHERE key ~ '^[0-9]+:[0-9]{4}-[0-9]{2}-[0-9]{2}$'
-    UNION ALL
-    -- A day of UTC touches one or two local days.
-    SELECT p.id, d.date
+""",
+    # A day of UTC touches one or two local days.
+    "day": """
+    SELECT p.id AS project_id, d.date
     FROM (
         SELECT CAST(substring(key FROM '^([0-9]+)@') AS bigint) AS project_id,
                CAST(substring(key FROM '^[0-9]+@([0-9]{4}-[0-9]{2}-[0-9]{2})$') AS date) AS day
@@ -21,8 +31,10 @@ KEYS_OF_MARKS = """
     CROSS JOIN LATERAL (VALUES
         (local_day(m.day::timestamp AT TIME ZONE 'UTC', p.timezone)),
         (local_day((m.day + 1)::timestamp AT TIME ZONE 'UTC' - interval '1 microsecond', p.timezone))) AS d(date)
-    UNION ALL
-    SELECT p.id, k.date
+    WHERE m.day IS NOT NULL
+""",
+    "number": """
+    SELECT p.id AS project_id, k.date
     FROM (SELECT CAST(substring(key FROM '^[0-9]+$') AS bigint) AS id FROM marks) AS m
     JOIN projects p USING (id)
     CROSS JOIN LATERAL (
@@ -30,21 +42,18 @@ KEYS_OF_MARKS = """
         WHERE r.project_id = p.id AND r.execution_date IS NOT NULL
         UNION ALL
         SELECT s.date FROM test_execution_summary s WHERE s.project_id = p.id) AS k
-    UNION ALL
-    SELECT p.id, local_day(r.execution_date, p.timezone)
-    FROM (
-        SELECT CAST(substring(key FROM '^run:([0-9]+)$') AS bigint) AS id FROM marks
-        UNION
-        SELECT r.id FROM marks m
-        JOIN test_runs r ON r.allure_report_id = CAST(substring(m.key FROM '^report:([0-9]+)$') AS bigint)
-        UNION
-        SELECT t.test_run_id FROM marks m
-        JOIN test_run_results t ON t.test_case_id = CAST(substring(m.key FROM '^case:([0-9]+)$') AS bigint)
-    ) AS m
-    JOIN test_runs r USING (id)
-    JOIN projects p ON p.id = r.project_id
-    WHERE r.execution_date IS NOT NULL
-"""
+""",
+    "run": RUN_OF_MARK.format(
+        joins="JOIN test_runs r ON r.id = CAST(substring(m.key FROM '^run:([0-9]+)$') AS bigint)"
+    ),
+    "report": RUN_OF_MARK.format(
+        joins="JOIN test_runs r ON r.allure_report_id = CAST(substring(m.key FROM '^report:([0-9]+)$') AS bigint)"
+    ),
+    "case": RUN_OF_MARK.format(
+        joins="JOIN test_run_results t ON t.test_case_id = CAST(substring(m.key FROM '^case:([0-9]+)$') AS bigint) "
+        "JOIN test_runs r ON r.id = t.test_run_id"
+    ),
+}
 
 ALL_KEYS = """
     SELECT p.id AS project_id, local_day(r.execution_date, p.timezone) AS date

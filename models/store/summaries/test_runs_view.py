@@ -5,19 +5,24 @@ from __future__ import annotations
 from models.store.summaries.definition import Summary
 from models.tables import METADATA
 
-KEYS_OF_MARKS = """
+KEYS_OF_MARKS = {
+    "number": """
     SELECT CAST(key AS bigint) AS id FROM (SELECT substring(key FROM '^[0-9]+$') AS key FROM marks) AS m
     WHERE key IS NOT NULL
-    UNION ALL
+""",
+    "project": """
     SELECT r.id
     FROM marks m JOIN test_runs r ON r.project_id = CAST(substring(m.key FROM '^project:([0-9]+)$') AS bigint)
-    UNION ALL
+""",
+    "repository": """
     SELECT r.id
     FROM marks m JOIN test_runs r ON r.repository_id = CAST(substring(m.key FROM '^repository:([0-9]+)$') AS bigint)
-    UNION ALL
+""",
+    "plan": """
     SELECT r.id
     FROM marks m JOIN test_runs r ON r.test_plan_id = CAST(substring(m.key FROM '^plan:([0-9]+)$') AS bigint)
-"""
+""",
+}
 
 ALL_KEYS = """
     SELECT r.id FROM test_runs r JOIN projects p ON p.id = r.project_id
