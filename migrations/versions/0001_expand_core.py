@@ -35,6 +35,11 @@ def enum(name: str) -> postgresql.ENUM:
     return postgresql.ENUM(*ENUMS[name], name=name, create_type=False)
 
 
+def hours_between(start: str, end: str) -> sa.Computed:
+    seconds = f"EXTRACT(epoch FROM ({end} - {start}))"
+    return sa.Computed(f"CASE WHEN {end} >= {start} THEN round(({seconds} / 3600)::numeric, 4) END", persisted=True)
+
+
 def upgrade() -> None:
     for name, values in ENUMS.items():
         postgresql.ENUM(*values, name=name).create(op.get_bind())
@@ -916,39 +921,27 @@ def upgrade() -> None:
         sa.Column(
             "lead_time_hours",
             sa.Numeric(precision=14, scale=4),
-            sa.Computed(
-                "CASE WHEN merged_at >= mr_created_at THEN round((EXTRACT(epoch FROM (merged_at - mr_created_at)) / 3600)::numeric, 4) END",
-                persisted=True,
-            ),
+            hours_between("mr_created_at", "merged_at"),
             nullable=True,
             comment="Created to merged",
         ),
         sa.Column(
             "first_commit_to_merge_hours",
             sa.Numeric(precision=14, scale=4),
-            sa.Computed(
-                "CASE WHEN merged_at >= LEAST(first_commit_at, mr_created_at) THEN round((EXTRACT(epoch FROM (merged_at - LEAST(first_commit_at, mr_created_at))) / 3600)::numeric, 4) END",
-                persisted=True,
-            ),
+            hours_between("LEAST(first_commit_at, mr_created_at)", "merged_at"),
             nullable=True,
             comment="From the first commit, or the creation where that was earlier, to merged",
         ),
         sa.Column(
             "time_to_first_review_hours",
             sa.Numeric(precision=14, scale=4),
-            sa.Computed(
-                "CASE WHEN first_review_at >= mr_created_at THEN round((EXTRACT(epoch FROM (first_review_at - mr_created_at)) / 3600)::numeric, 4) END",
-                persisted=True,
-            ),
+            hours_between("mr_created_at", "first_review_at"),
             nullable=True,
         ),
         sa.Column(
             "review_hours",
             sa.Numeric(precision=14, scale=4),
-            sa.Computed(
-                "CASE WHEN merged_at >= first_review_at THEN round((EXTRACT(epoch FROM (merged_at - first_review_at)) / 3600)::numeric, 4) END",
-                persisted=True,
-            ),
+            hours_between("first_review_at", "merged_at"),
             nullable=True,
             comment="First review to merged",
         ),

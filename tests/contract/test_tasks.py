@@ -32,12 +32,11 @@ def test_there_are_tasks() -> None:
 def test_task_is_named_by_its_module_and_limited_in_time(name: str) -> None:
     declared = SPECS[name]
     registered = app.tasks[name]
-    assert registered.run.__func__ if hasattr(registered.run, "__func__") else registered.run
     assert 0 < declared.soft_limit_seconds < declared.hard_limit_seconds <= celeryconfig.LONGEST_HARD_LIMIT_SECONDS
     assert registered.soft_time_limit == declared.soft_limit_seconds
     assert registered.time_limit == declared.hard_limit_seconds
     assert declared.queue in Queue
-    assert (ROOT / "tasks" / f"{name.split('.')[0]}.py").is_file()
+    assert (ROOT / "tasks" / f"{name.partition('.')[0]}.py").is_file()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -59,9 +58,9 @@ def test_task_modules_hold_no_sql_no_http_and_no_sleep(path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_task_body_can_be_read_at_one_go(name: str) -> None:
-    module = ROOT / "tasks" / f"{name.split('.')[0]}.py"
+    module = ROOT / "tasks" / f"{name.partition('.')[0]}.py"
     for body in re.findall(r"\n@task\((?:.|\n)*?\n(def (?:.|\n)*?)(?=\n\n\n|\Z)", module.read_text()):
-        statements = body.split('"""')[-1].strip().splitlines()
+        statements = body.rpartition('"""')[-1].strip().splitlines()
         assert len(statements) <= LONGEST_BODY_LINES, statements[0]
 
 
