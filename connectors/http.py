@@ -47,7 +47,7 @@ CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 90
 """Longer than the sixty seconds after which GitLab and Jira themselves give up on a request."""
 REPEATS_COUNT = 2
-"""How often a broken-off answer or a 5xx is asked for again at once, before the worker's backoff takes over."""
+"""How often a broken-off answer, a 5xx or a web page is asked for again at once, before the worker's backoff."""
 LONGEST_REPEAT_PAUSE_SECONDS = (0.25, 0.75)
 LONGEST_WAIT = timedelta(days=1)
 """A server that names a later time than this is not believed; it is asked again after this long."""
@@ -148,8 +148,7 @@ class PolicyAdapter(HTTPAdapter):
                 if not is_broken_off or not repeats_left:
                     raise failure from error
             else:
-                is_trouble = response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
-                if not is_trouble or "Retry-After" in response.headers or not repeats_left:
+                if not repeats_left or not _is_trouble(response.status_code, response.headers):
                     return self._judged(response, request)
                 response.close()
             time.sleep(self._jitter() * LONGEST_REPEAT_PAUSE_SECONDS[REPEATS_COUNT - repeats_left])
@@ -189,8 +188,8 @@ class PolicyAdapter(HTTPAdapter):
         self._note_date(answer)
         if "Location" in answer.headers:
             self._refuse_other_hosts(urljoin(url, answer.headers["Location"]), request)
-        is_trouble = answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR and "Retry-After" not in answer.headers
-        if is_trouble or HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST:
+        is_redirect = HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST
+        if is_redirect or _is_trouble(answer.status, answer.headers):
             return None
         if answer.status == HTTPStatus.OK and answer.headers.get("Content-Type", "").startswith("application/json"):
             return answer.data, answer.headers
@@ -434,6 +433,14 @@ def fetch_ahead(executor: Executor, calls: Iterable[Callable[[], T]], ahead: int
     finally:
         for future in waiting:
             future.cancel()
+
+
+def _is_trouble(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether an answer is a server's or a proxy's bad moment, and worth asking for again at once."""
+    if "Retry-After" in headers:
+        return False
+    is_page = "html" in headers.get("Content-Type", "").lower()
+    return status >= HTTPStatus.INTERNAL_SERVER_ERROR or (status == HTTPStatus.OK and is_page)
 
 
 def error_of_status(

@@ -435,7 +435,7 @@ def test_closing_the_pages_stops_the_requests() -> None:
         ("truncate:1x:path=*/merge_requests", TransientSourceError),
         ("truncate:1x:path=*/approvals:after=3", TransientSourceError),
         ("truncate:1x:path=*/resource_state_events", TransientSourceError),
-        ("html:1x:path=*/notes", TransientSourceError),
+        ("html:1.0:path=*/notes", TransientSourceError),
         ("401:1:after=50", AccessDeniedError),
         ("403:1:path=*/merge_requests", SourceError),
         ("400:1x:path=*/merge_requests", SourceRequestError),

@@ -137,7 +137,7 @@ def test_records_that_change_while_their_pages_are_read_end_right(
 def test_a_source_that_fails_now_and_then_is_read_to_the_end(worker: InProcessWorker, source: str) -> None:
     faults = "500:0.06,502:0.05,truncate:0.02,html:0.01,reset:0.02"
     with scene(worker, source, objects=60, faults=faults) as its:
-        its.sync()
+        its.worker.run("collect.sync_scope", scope_id=its.scope_id, deadline_seconds=160)
         its.simulator.set_faults("")
         assert its.differences() == {}
 
