@@ -290,7 +290,8 @@ class JiraConnector:
         if stream in _DICTIONARIES:
             yield self._dictionary(stream)
             return
-        self._info()
+        # Three small questions at once: one after the other they would be a good part of a short window's time.
+        list(self._pool.map(lambda ask: ask(), (self._info, self._account_zone, partial(self._issue_fields, scope))))
         is_past = window.until is not None and window.until <= self._now() - OPEN_ENDED_WITHIN
         until = window.until if is_past else None
         zone = self._account_zone() if window.since is not None or until is not None else None

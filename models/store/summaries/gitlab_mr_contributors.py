@@ -28,20 +28,21 @@ ALL_KEYS = """
       AND (CAST(:tenants AS bigint[]) IS NULL OR tenant_id = ANY(:tenants))
 """
 
-# `actor` tells two accounts of one merge request apart; what a deleted account did to another deleted account's merge
-# request cannot be told from its own.
+# What a deleted account did to another deleted account's merge request cannot be told from its own.
 ROWS = """
-    WITH activity AS MATERIALIZED (
+    WITH activity AS (
         SELECT a.tenant_id, a.connection_id, a.external_project_id, a.mr_id, a.activity, a.project_id, a.account_id,
-            COALESCE(a.account_id, a.username, 'ghost') AS actor,
             COALESCE(u.username, a.username, 'ghost') AS username,
-            u.user_id, u.display_name, u.email, COALESCE(u.is_bot, false) AS is_bot
+            u.user_id, u.display_name, u.email, COALESCE(u.is_bot, false) AS is_bot,
+            -- A window and not a join with the authors: of a join with itself the planner knows nothing and may take
+            -- every pair.
+            bool_or(a.activity = 'authored') OVER (
+                PARTITION BY a.connection_id, a.external_project_id, a.mr_id,
+                    COALESCE(a.account_id, a.username, 'ghost')) AS is_author
         FROM wanted w
         JOIN gitlab_mr_activities a USING (connection_id, external_project_id)
         LEFT JOIN user_identities u
             ON u.tenant_id = a.tenant_id AND u.source = 'gitlab' AND u.external_id = a.account_id
-    ), author AS (
-        SELECT DISTINCT connection_id, external_project_id, mr_id, actor FROM activity WHERE activity = 'authored'
     ), latest AS (
         SELECT DISTINCT ON (connection_id, external_project_id)
             connection_id, external_project_id, m.project_name, m.project_id
@@ -55,11 +56,10 @@ ROWS = """
             (array_agg(a.email ORDER BY a.account_id, a.email))[1] AS email,
             bool_or(a.is_bot) AS is_bot,
             count(DISTINCT a.mr_id) FILTER (WHERE a.activity = 'authored') AS authored,
-            count(DISTINCT a.mr_id) FILTER (WHERE a.activity = 'reviewed' AND o.actor IS NULL) AS reviewed,
-            count(DISTINCT a.mr_id) FILTER (WHERE a.activity = 'approved' AND o.actor IS NULL) AS approved,
+            count(DISTINCT a.mr_id) FILTER (WHERE a.activity = 'reviewed' AND NOT a.is_author) AS reviewed,
+            count(DISTINCT a.mr_id) FILTER (WHERE a.activity = 'approved' AND NOT a.is_author) AS approved,
             count(DISTINCT a.mr_id) FILTER (WHERE a.activity = 'merged') AS merged
         FROM activity a
-        LEFT JOIN author o USING (connection_id, external_project_id, mr_id, actor)
         GROUP BY a.tenant_id, a.connection_id, a.external_project_id, a.username
     )
     SELECT c.tenant_id, c.connection_id, COALESCE(l.project_id, c.project_id) AS project_id, c.external_project_id,
