@@ -1,8 +1,8 @@
 """The limit of a sync: fetch the same pages, parse, COPY the same rows, and nothing else.
 
-Every row that the sync leaves is written here too, payloads compressed the same. Nothing is compared, merged, counted
-or resumable, and each row goes straight into an empty table with its natural key: what a sync costs more than this is
-the price of being right under change.
+Written are, for Jira, issues, changes, bugs, their history and the payloads, compressed the same; for GitLab, merge
+requests and their notes. Nothing is compared, merged, counted or resumable, and each row goes straight into an empty
+table with its natural key: what a sync costs more than this is the price of being right under change.
 """
 
 from __future__ import annotations
