@@ -298,9 +298,10 @@ def test_the_way_into_a_copied_home_does_not_lead_to_the_original(new_home: Path
 def test_they_outlive_their_starter_and_its_ctrl_c(new_home: Path) -> None:
     settings = settings_of(new_home)
     is_up = new_home.parent / "is-up"
-    # Only then: an interrupt that comes while Python tears an object down is ignored, and nobody would be waited for.
+    # As in a terminal: what runs in a shell's background, as a build may, begins with interrupts ignored.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     wait_there = f"import pathlib, time; pathlib.Path({str(is_up)!r}).touch(); time.sleep(60)"
-    process_of_user = starter(new_home, f"ensure_servers(load_settings()); {wait_there}")
+    process_of_user = starter(new_home, f"{heed}; ensure_servers(load_settings()); {wait_there}")
     eventually(is_up.exists)
     assert all(state.answers for state in server_states(new_home))
     os.killpg(process_of_user.pid, signal.SIGINT)
