@@ -156,6 +156,8 @@ class ConnectorKind(msgspec.Struct, frozen=True, kw_only=True):
     """`parse(stream, payload, context)` turns one staged payload into records. Pure: no request, no clock.
 
     Raises `BadRecordError` where the payload cannot be understood; the message says which field and why."""
+    is_forge: bool = False
+    """Whether a scope is a repository of code."""
 
 
 class RateGate(Protocol):

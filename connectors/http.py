@@ -49,6 +49,8 @@ READ_TIMEOUT_SECONDS = 90
 REPEATS_COUNT = 2
 """How often a broken-off answer, a 5xx or a web page is asked for again at once, before the worker's backoff."""
 LONGEST_REPEAT_PAUSE_SECONDS = (0.25, 0.75)
+UNNAMED_WAIT = timedelta(minutes=1)
+"""What GitHub asks for at least where a 403 is a limit of it that names no time."""
 LONGEST_WAIT = timedelta(days=1)
 """A server that names a later time than this is not believed; it is asked again after this long."""
 
@@ -166,7 +168,7 @@ class PolicyAdapter(HTTPAdapter):
 
         Returns:
             The body and the headers, or None where the session has to go on: the exchange broke off, the server is in
-            trouble, it redirects, or a proxy stands between.
+            trouble, it redirects, or a proxy stands between. What If-None-Match names comes back as an empty body.
 
         Raises:
             SourceError: one of its subclasses, see `error_of_status`.
@@ -188,6 +190,8 @@ class PolicyAdapter(HTTPAdapter):
         self._note_date(answer)
         if "Location" in answer.headers:
             self._refuse_other_hosts(urljoin(url, answer.headers["Location"]), request)
+        if answer.status == HTTPStatus.NOT_MODIFIED and "If-None-Match" in headers:
+            return b"", answer.headers
         is_redirect = HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST
         if is_redirect or _is_trouble(answer.status, answer.headers):
             return None
@@ -219,11 +223,14 @@ class PolicyAdapter(HTTPAdapter):
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             self._refuse_other_types(response, request)
             return response
+        if status == HTTPStatus.NOT_MODIFIED and "If-None-Match" in request.headers:
+            return response
         if response.is_redirect:
             self._refuse_other_hosts(urljoin(request.url or "", response.headers["Location"]), request)
             if request.method in {"GET", "HEAD"} or status in {307, 308}:
                 return response
-        retry_at = self._named_time(response) if status in {429, 503} else None
+        is_limit = _is_limit(response)
+        retry_at = self._named_time(response) if is_limit or status == HTTPStatus.SERVICE_UNAVAILABLE else None
         if retry_at is not None:
             self._gate.block(self._gate_key, retry_at)
         raise error_of_status(
@@ -232,6 +239,7 @@ class PolicyAdapter(HTTPAdapter):
             path=_path_of(request),
             headers=response.headers,
             retry_at=retry_at,
+            is_limit=is_limit,
             excerpt=_excerpt(response, request),
         )
 
@@ -276,7 +284,8 @@ class PolicyAdapter(HTTPAdapter):
         waits = (
             _wait_of_retry_after(response.headers.get("Retry-After", ""), server_date),
             _wait_of_reset(response.headers.get("RateLimit-Reset", ""), server_date),
-            _wait_of_reset(response.headers.get("X-RateLimit-Reset", ""), server_date),
+            _wait_of_reset(_reset_of_spent_limit(response.headers), server_date),
+            UNNAMED_WAIT if response.status_code == HTTPStatus.FORBIDDEN else None,
         )
         wait = next((wait for wait in waits if wait is not None), None)
         return None if wait is None else now + min(max(wait, timedelta()), LONGEST_WAIT)
@@ -443,8 +452,23 @@ def _is_trouble(status: int, headers: Mapping[str, str]) -> bool:
     return status >= HTTPStatus.INTERNAL_SERVER_ERROR or (status == HTTPStatus.OK and is_page)
 
 
+def _is_limit(response: requests.Response) -> bool:
+    """Whether a refusal asks for patience; GitHub's may be a 403 that says so by a header or only in words."""
+    if response.status_code != HTTPStatus.FORBIDDEN:
+        return response.status_code == HTTPStatus.TOO_MANY_REQUESTS
+    is_spent = response.headers.get("X-RateLimit-Remaining") == "0"
+    return is_spent or "Retry-After" in response.headers or b"secondary rate limit" in response.content.lower()
+
+
 def error_of_status(
-    status: int, *, host: str, path: str, headers: Mapping[str, str], retry_at: datetime | None, excerpt: str = ""
+    status: int,
+    *,
+    host: str,
+    path: str,
+    headers: Mapping[str, str],
+    retry_at: datetime | None,
+    is_limit: bool = False,
+    excerpt: str = "",
 ) -> SourceError:
     """The error that an answer means; the one place where a status becomes a class.
 
@@ -454,6 +478,7 @@ def error_of_status(
         path: named in the message, without the query.
         headers: of the answer.
         retry_at: the time that the server named, if it did.
+        is_limit: whether the server asks for patience, whatever the status.
         excerpt: what the server said, cut short.
     """
     facts: dict[str, Any] = {"status": status, "host": host, "path": path}
@@ -468,13 +493,13 @@ def error_of_status(
         return AccessDeniedError(
             f"{host} refuses our credentials (401); check the token, its scopes and its expiry.", **facts
         )
+    if is_limit or retry_at is not None:
+        until = f" until {retry_at:%Y-%m-%d %H:%M:%S} UTC" if retry_at else ""
+        return RateLimitedError(f"{host} asks us to wait{until} ({status}).", retry_at=retry_at, **facts)
     if status == HTTPStatus.FORBIDDEN:
         return ForbiddenResourceError(f"{host} does not let our token see {path} (403).{said}", **facts)
     if status == HTTPStatus.NOT_FOUND:
         return GoneError(f"{host} has no {path}, or hides it from our token (404).", **facts)
-    if status == HTTPStatus.TOO_MANY_REQUESTS or retry_at is not None:
-        until = f" until {retry_at:%Y-%m-%d %H:%M:%S} UTC" if retry_at else ""
-        return RateLimitedError(f"{host} asks us to wait{until} ({status}).", retry_at=retry_at, **facts)
     if status == HTTPStatus.REQUEST_TIMEOUT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return TransientSourceError(f"{host} answered {path} with status {status}.", **facts)
     return SourceRequestError(f"{host} refuses the request for {path} (status {status}).{said}", **facts)
@@ -529,6 +554,11 @@ def _wait_of_retry_after(text: str, server_date: datetime) -> timedelta | None:
         # A date is by the server's clock, so the wait is reckoned from what the server says that it is now.
         named = _parsed_http_date(text)
         return None if named is None else named - server_date
+
+
+def _reset_of_spent_limit(headers: Mapping[str, str]) -> str:
+    """GitHub tells the end of the hour with every answer; it is a time to wait for only where nothing is left."""
+    return headers.get("X-RateLimit-Reset", "") if headers.get("X-RateLimit-Remaining", "0") == "0" else ""
 
 
 def _wait_of_reset(text: str, server_date: datetime) -> timedelta | None:

@@ -40,6 +40,7 @@ def add(
     """
     from admin.cli.connections import connect
     from admin.cli.process import ready
+    from connectors import registry
     from connectors.base import ScopeSpec
     from models.store import connections
     from tasks.steps import connection_spec
@@ -67,9 +68,9 @@ def add(
         project_id = connections.ensure_project(
             session, tenant_id, project_title, timezone=process.settings.reporting_timezone
         )
-        repository = f"{urlsplit(row.base_url).netloc}/{key}" if row.kind == "gitlab" else None
+        repository = f"{urlsplit(row.base_url).netloc}/{key}" if registry.kind(row.kind).is_forge else None
         repository_id = repository and connections.ensure_repository(
-            session, tenant_id, project_id, provider="gitlab", external_id=repository, title=title
+            session, tenant_id, project_id, provider=row.kind, external_id=repository, title=title
         )
         scope_id = connections.add_scope(
             session,

@@ -34,7 +34,8 @@ from gitlab.utils import EncodedId
 from requests.utils import parse_header_links
 
 from connectors.base import ConnectionSpec, Item, Page, Probe, RateGate, ScopeSpec, Window
-from connectors.gitlab.parse import EVENTS, MERGE_REQUESTS, Time, decoded
+from connectors.decoding import Time, decoded
+from connectors.gitlab.parse import EVENTS, MERGE_REQUESTS
 from connectors.http import exchange, fetch_ahead, gate_key_of, mount_policy
 from models.errors import (
     BadRecordError,

@@ -1,6 +1,6 @@
 """Payloads of GitLab to records: what each field means, and which gaps are bridged.
 
-What belongs here: typed shapes of the payloads, the meaning of system notes, who is a robot, and the choice between
+What belongs here: typed shapes of the payloads, the meaning of system notes, and the choice between
 several places that say the same. What does not: requests (client.py), and numbers over several records
 (models/measures). Pure: the same payload always gives the same records.
 
@@ -14,19 +14,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 
 from connectors.base import ParseContext
+from connectors.decoding import Time, decoded
+from connectors.robots import robot_reason
 from models.errors import BadRecordError
 from models.records import Account, Batch, Commit, MergeRequest, MergeRequestActivity, ProjectEvent
 
 MERGE_REQUESTS = "merge_requests"
 EVENTS = "events"
-
-Time = Annotated[datetime, msgspec.Meta(tz=True)]
-T = TypeVar("T")
 
 _STATES = ("opened", "closed", "locked", "merged")
 _STATE_ACTIVITIES = frozenset({"closed", "reopened", "merged"})
@@ -156,99 +155,6 @@ def parse(stream: str, payload: bytes, context: ParseContext) -> Batch:
         BadRecordError: the payload cannot be understood; the message begins with the field.
     """
     return _PARSERS[stream](payload, context)
-
-
-def decoded(payload: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """Decode JSON into a typed shape, without what PostgreSQL cannot store.
-
-    Args:
-        payload: may hold NULs, halves of surrogate pairs and bytes that are no UTF-8; they are taken out or replaced.
-        decoder: of the shape.
-
-    Raises:
-        BadRecordError: it is no JSON or has another shape; the message begins with the field.
-    """
-    try:
-        if b"\\u0000" not in payload:
-            try:
-                return decoder.decode(payload)
-            except msgspec.ValidationError:
-                raise
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                pass  # may be readable once it is cleaned; if not, the second attempt says why
-        return decoder.decode(cleaned(payload))
-    except RecursionError as error:
-        raise BadRecordError("payload: nested too deeply", field=None) from error
-    except msgspec.DecodeError as error:
-        reason, _, path = str(error).partition(" - at `$")
-        path = path.rstrip("`").lstrip(".")
-        missing = re.fullmatch(r"Object missing required field `(\w+)`", reason)
-        field = ".".join(filter(None, (path, missing[1]))) if missing else path
-        why = "missing" if missing else reason
-        raise BadRecordError(f"{field or 'payload'}: {why}", field=field or None) from error
-
-
-_CONTROL_BYTES = bytes(range(0x20))
-_ESCAPE = re.compile(
-    rb"\\(?:(u0000)"
-    rb"|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})"
-    rb"|.)"
-)
-
-
-def cleaned(payload: bytes) -> bytes:
-    """The same JSON without NULs and control bytes, half surrogate pairs and wrong UTF-8 replaced by U+FFFD."""
-    text = payload.decode("utf-8", errors="replace").encode()
-    return _ESCAPE.sub(_clean_escape, text.translate(None, _CONTROL_BYTES))
-
-
-def _clean_escape(match: re.Match[bytes]) -> bytes:
-    if match[1]:
-        return b""
-    return rb"\ufffd" if match[2] else match[0]
-
-
-# --- Who is a robot ---------------------------------------------------------------------------------------------------
-
-_ROBOT_PATTERNS = {
-    "access token": re.compile(r"^(project|group)_\d+_bot|^service_account_"),
-    "name pattern": re.compile(r"^robot[-_.]|[-_.]robot$|\[bot\]|[-_.]bot$|-ci$"),
-    "known robot": re.compile(
-        r"^(renovate|dependabot|snyk|sonarcloud|sonarqube|weblate|greenkeeper|mergify|gitlabduo)([-_.]?(bot|app|ci|io))?$"
-    ),
-}
-
-
-def robot_reason(
-    username: str | None, display_name: str | None, is_flagged: bool, options: Mapping[str, Any]
-) -> str | None:
-    """Why an account is no person, or None where it is one.
-
-    Source: metrics of contributions; GitLab's own names for the users behind access tokens.
-
-    Args:
-        username: may be missing.
-        display_name: only "Ghost User" means anything: the account that deleted accounts' work moves to.
-        is_flagged: what the source says itself.
-        options: `human_usernames` and `bot_usernames` go before everything else, in this order.
-    """
-    name = (username or "").lower()
-    if name and name in _lowered(options.get("human_usernames")):
-        return None
-    if name and name in _lowered(options.get("bot_usernames")):
-        return "listed as a robot"
-    if is_flagged:
-        return "flagged by the source"
-    if name == "ghost" or display_name == "Ghost User":
-        return "ghost"
-    return next((reason for reason, pattern in _ROBOT_PATTERNS.items() if pattern.search(name)), None)
-
-
-def _lowered(names: Any) -> frozenset[str]:
-    # An option that came from the command line is one text; one that came by the API may be a list.
-    listed = names.split(",") if isinstance(names, str) else names or ()
-    return frozenset(str(name).strip().lower() for name in listed)
 
 
 class _People:

@@ -30,4 +30,5 @@ KIND = ConnectorKind(
     streams={stream.name: stream for stream in STREAMS},
     connect=GitLabConnector,
     parse=parse,
+    is_forge=True,
 )

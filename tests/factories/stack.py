@@ -21,6 +21,7 @@ import tasks.maintain
 import tasks.rebuild
 import tasks.replay
 import tasks.summarise  # noqa: F401  # importing declares the tasks
+from connectors import registry
 from models.store import connections, jobs
 from models.store.session import Database, migrate
 from workers import secrets
@@ -80,7 +81,7 @@ class Stack:
                 connection_id,
                 external_key=key,
                 project_id=project_id,
-                repository_id=repository_id if kind == "gitlab" else None,
+                repository_id=repository_id if registry.kind(kind).is_forge else None,
                 options={},
             )
 

@@ -18,6 +18,7 @@ import tasks.ingest
 import tasks.rebuild
 import tasks.replay
 import tasks.summarise  # noqa: F401  # importing declares the tasks
+from connectors import registry
 from models.store import connections, jobs
 from models.store.session import Database
 from workers import runtime, secrets
@@ -73,7 +74,7 @@ class InProcessWorker:
             )
             project_id = connections.ensure_project(session, tenant_id, project, timezone="UTC")
             repository_id = None
-            if kind == "gitlab":
+            if registry.kind(kind).is_forge:
                 repository_id = connections.ensure_repository(
                     session, tenant_id, project_id, provider=kind, external_id=f"{base_url}/{key}", title=key
                 )

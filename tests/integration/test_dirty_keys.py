@@ -129,11 +129,13 @@ CHANGES: list[tuple[str, Callable[[dict[str, int]], Marks]]] = [
     ),
     (
         "UPDATE connections SET base_url = base_url || '/x'",
-        lambda w: {(BUGS, f"connection:{w['jira']}"), (MONTHS, f"connection:{w['gitlab']}")},
+        lambda w: {
+            (summary, f"connection:{w[name]}") for summary in (BUGS, MONTHS) for name in ("jira", "gitlab")
+        },
     ),
     (
         """UPDATE connections SET options = '{"bug_types": ["x"]}' WHERE kind = 'jira'""",
-        lambda w: {(BUGS, f"connection:{w['jira']}")},
+        lambda w: {(BUGS, f"connection:{w['jira']}"), (MONTHS, f"connection:{w['jira']}")},
     ),
     ("DELETE FROM bug_budget", lambda w: {(LEAD, f"{w['jira']}:1")}),
     ("UPDATE gitlab_mr_lead_times SET project_name = 'shop/app'", lambda w: {(CONTRIBUTORS, f"{w['gitlab']}:55")}),

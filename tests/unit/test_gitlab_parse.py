@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.base import ParseContext
-from connectors.gitlab.parse import cleaned, parse, robot_reason
+from connectors.decoding import cleaned
+from connectors.gitlab.parse import parse
+from connectors.robots import robot_reason
 from models.errors import BadRecordError
 from models.records import Account, MergeRequest, ProjectEvent
 

@@ -283,6 +283,42 @@ def test_a_429_without_a_time_leaves_the_gate_open(headers: dict[str, str]) -> N
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("headers", "body", "expected_seconds"),
+    [
+        ({"Retry_After": "30"}, b"{}", 30),
+        ({"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": str(int(NOW.timestamp()) + 90)}, b"{}", 90),
+        (
+            {"X_RateLimit_Remaining": "4999", "X_RateLimit_Reset": str(int(NOW.timestamp()) + 3000)},
+            b'{"message": "You have exceeded a secondary rate limit."}',
+            60,
+        ),
+    ],
+)
+def test_a_403_that_asks_for_patience_is_a_rate_limit(
+    headers: dict[str, str], body: bytes, expected_seconds: float
+) -> None:
+    gate = Gate()
+    result, server = ask(answer(403, body, **headers), gate=gate)
+    expected = NOW + timedelta(seconds=expected_seconds)
+    assert isinstance(result, RateLimitedError)
+    assert result.retry_at == expected
+    assert gate.blocked == [("key", expected)]
+    assert len(server.requests) == 1
+
+
+def test_the_end_of_an_hour_whose_limit_is_not_spent_is_no_time_to_wait_for() -> None:
+    reset = str(int(NOW.timestamp()) + 3000)
+    result, _ = ask(answer(429, X_RateLimit_Remaining="17", X_RateLimit_Reset=reset))
+    assert isinstance(result, RateLimitedError)
+    assert result.retry_at is None
+
+
+def test_a_403_on_a_spent_hour_is_told_apart_from_one_on_a_resource() -> None:
+    result, _ = ask(answer(403, b'{"message": "Resource not accessible"}', X_RateLimit_Remaining="12"))
+    assert isinstance(result, ForbiddenResourceError)
+
+
 def test_a_503_that_names_a_time_is_a_rate_limit_and_is_not_repeated() -> None:
     gate = Gate()
     result, server = ask(answer(503, Retry_After="60"), gate=gate)
@@ -766,6 +802,18 @@ def test_the_plain_way_asks_once_with_all_its_headers() -> None:
     (request,) = server.requests
     assert request.startswith(b"GET /thing?page=1 HTTP/1.1")
     assert TOKEN.encode() in request
+
+
+def test_what_is_not_modified_comes_back_empty_by_both_ways_if_it_was_asked_so() -> None:
+    unchanged = answer(304, b"", ETag='"1"')
+    with serving(unchanged) as server, client(server.url) as (session, policy):
+        headers = {"If-None-Match": '"1"'}
+        plain = policy.get_plain(f"{server.url}/x?", headers)
+        assert plain is not None
+        assert plain[0] == b""
+        assert session.get(f"{server.url}/x", headers=headers).content == b""
+        with pytest.raises(SourceRequestError):
+            session.get(f"{server.url}/x")
 
 
 @pytest.mark.parametrize("breakdown", BREAKDOWNS.values(), ids=BREAKDOWNS)

@@ -41,8 +41,9 @@ ROWS = """
                     COALESCE(a.account_id, a.username, 'ghost')) AS is_author
         FROM wanted w
         JOIN gitlab_mr_activities a USING (connection_id, external_project_id)
+        JOIN connections n ON n.id = a.connection_id
         LEFT JOIN user_identities u
-            ON u.tenant_id = a.tenant_id AND u.source = 'gitlab' AND u.external_id = a.account_id
+            ON u.tenant_id = a.tenant_id AND u.source = n.kind AND u.external_id = a.account_id
     ), latest AS (
         SELECT DISTINCT ON (connection_id, external_project_id)
             connection_id, external_project_id, m.project_name, m.project_id

@@ -106,12 +106,12 @@ ROWS = """
             (make_date(w.year, w.month, 1) + interval '1 month') AT TIME ZONE p.timezone AS ends_at
         FROM wanted w JOIN projects p ON p.id = w.project_id
     ), instance AS (
-        SELECT id AS connection_id,
+        SELECT id AS connection_id, kind AS source,
             lower(rtrim(regexp_replace(base_url, '^[A-Za-z]+://', ''), '/')) AS instance
         FROM connections
     ), activity AS MATERIALIZED (
-        SELECT m.project_id, m.year, m.month, m.tenant_id, n.instance, a.connection_id, a.external_project_id, a.mr_id,
-            a.activity, a.account_id, a.username, COALESCE(a.account_id, a.username, 'ghost') AS actor
+        SELECT m.project_id, m.year, m.month, m.tenant_id, n.source, n.instance, a.connection_id, a.external_project_id,
+            a.mr_id, a.activity, a.account_id, a.username, COALESCE(a.account_id, a.username, 'ghost') AS actor
         FROM month m
         JOIN gitlab_mr_activities a
             ON a.project_id = m.project_id AND a.occurred_at >= m.begins_at AND a.occurred_at < m.ends_at
@@ -126,7 +126,7 @@ ROWS = """
               AND COALESCE(o.account_id, o.username, 'ghost') = a.actor)
     ), event AS MATERIALIZED (
         SELECT DISTINCT ON (m.project_id, m.year, m.month, n.instance, e.external_id)
-            m.project_id, m.year, m.month, m.tenant_id, e.author_id AS account_id, e.author AS username,
+            m.project_id, m.year, m.month, m.tenant_id, n.source, e.author_id AS account_id, e.author AS username,
             COALESCE(e.push_ref_type = 'branch' AND e.push_action <> 'removed', false) AS is_push
         FROM month m
         JOIN gitlab_events e
@@ -134,23 +134,23 @@ ROWS = """
         JOIN instance n USING (connection_id)
         ORDER BY m.project_id, m.year, m.month, n.instance, e.external_id, e.connection_id
     ), deed AS (
-        SELECT project_id, year, month, tenant_id, account_id, username,
+        SELECT project_id, year, month, tenant_id, source, account_id, username,
             ARRAY[instance, external_project_id, mr_id::text] AS created, CAST(NULL AS text[]) AS approved,
             CAST(NULL AS boolean) AS is_push
         FROM activity WHERE activity = 'authored'
         UNION ALL
-        SELECT project_id, year, month, tenant_id, account_id, username,
+        SELECT project_id, year, month, tenant_id, source, account_id, username,
             NULL, ARRAY[instance, external_project_id, mr_id::text], NULL
         FROM approval
         UNION ALL
-        SELECT project_id, year, month, tenant_id, account_id, username, NULL, NULL, is_push FROM event
+        SELECT project_id, year, month, tenant_id, source, account_id, username, NULL, NULL, is_push FROM event
     ), named AS (
         SELECT d.project_id, d.year, d.month, d.tenant_id, d.account_id, d.created, d.approved, d.is_push,
             COALESCE(u.username, d.username, 'ghost') AS username,
             u.user_id, u.display_name, COALESCE(u.is_bot, false) AS is_bot
         FROM deed d
         LEFT JOIN user_identities u
-            ON u.tenant_id = d.tenant_id AND u.source = 'gitlab' AND u.external_id = d.account_id
+            ON u.tenant_id = d.tenant_id AND u.source = d.source AND u.external_id = d.account_id
     )
     SELECT n.tenant_id, n.year, n.month,
         (ARRAY['January', 'February', 'March', 'April', 'May', 'June', 'July', 'August', 'September', 'October',
