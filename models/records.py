@@ -202,6 +202,128 @@ class ProjectEvent(Record, frozen=True, kw_only=True):
     occurred_at: datetime
 
 
+class Repository(Record, frozen=True, kw_only=True):
+    """A code repository as its host has it now; `external_id` stays when it is renamed or moved."""
+
+    external_id: str
+    path: str
+    """With its groups, e.g. `acme/payments`."""
+    description: str | None
+    web_url: str | None
+    default_branch: str | None
+    """None where nothing has been pushed."""
+    is_archived: bool
+
+
+class OwnerRule(Record, frozen=True, kw_only=True):
+    """One line of a CODEOWNERS file that names owners, or takes them away."""
+
+    pattern: str
+    owners: tuple[str, ...]
+    """`@account`, `@group`, `@@role` or an e-mail address; none says that nobody owns it."""
+    section: str | None
+    """Sections are judged apart: a path has the owners of its last match in each."""
+    is_optional: bool
+    required_approvals_count: int
+
+
+class OwnerFile(Record, frozen=True, kw_only=True):
+    """The CODEOWNERS file of a repository's default branch, whole, in the order of its lines."""
+
+    external_project_id: str
+    path: str | None
+    """None where there is none."""
+    source_sha: str | None
+    """The commit that last changed it."""
+    rules: tuple[OwnerRule, ...]
+
+
+class Pipeline(Record, frozen=True, kw_only=True):
+    """A run of what builds and tests a commit: a GitLab pipeline, a GitHub workflow run."""
+
+    external_id: str
+    external_project_id: str
+    iid: int | None
+    status: str
+    """created, waiting_for_resource, preparing, pending, running, success, failed, canceled, canceling, skipped,
+    manual or scheduled."""
+    source: str | None
+    """What started it: push, schedule, merge_request_event, …"""
+    ref: str | None
+    sha: str | None
+    web_url: str | None
+    started_by: Account | None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    duration_seconds: float | None
+    queued_seconds: float | None
+    coverage: float | None
+    """Percent."""
+
+
+class PipelineJob(Record, frozen=True, kw_only=True):
+    """One attempt of one job of a pipeline; retrying makes another, under the same name and a higher id."""
+
+    external_id: str
+    external_project_id: str
+    external_pipeline_id: str
+    name: str
+    stage: str | None
+    status: str
+    """As of a pipeline."""
+    failure_reason: str | None
+    is_allowed_to_fail: bool
+    ref: str | None
+    web_url: str | None
+    started_by: Account | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    duration_seconds: float | None
+    queued_seconds: float | None
+
+    @property
+    def updated_at(self) -> datetime:
+        """The latest of its times: sources tell no other of a job."""
+        return max(at for at in (self.created_at, self.started_at, self.finished_at) if at is not None)
+
+
+class Environment(Record, frozen=True, kw_only=True):
+    """Where software is deployed to."""
+
+    external_id: str
+    external_project_id: str
+    name: str
+    tier: str | None
+    """production, staging, testing, development or other."""
+    state: str | None
+    """available, stopping or stopped."""
+    external_url: str | None
+
+
+class Deployment(Record, frozen=True, kw_only=True):
+    """A deployment to an environment; the tier is the environment's and joined when stored."""
+
+    external_id: str
+    external_project_id: str
+    iid: int | None
+    status: str
+    """created, running, success, failed, canceled, blocked or skipped."""
+    environment: str
+    ref: str | None
+    sha: str | None
+    external_pipeline_id: str | None
+    deployed_by: Account | None
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+    """When it was out, as the source says; never the update time."""
+    merge_requests: tuple[int, ...] | None
+    """The iids that it brought out; None where the source was not asked or does not say."""
+
+
 class TestStep(Record, frozen=True, kw_only=True):
     """A step of a test attempt; `path` is its place in the tree, e.g. (0, 2) for the third step of the first."""
 
@@ -277,6 +399,12 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     statuses: tuple[Status, ...] = ()
     merge_requests: tuple[MergeRequest, ...] = ()
     events: tuple[ProjectEvent, ...] = ()
+    repositories: tuple[Repository, ...] = ()
+    owner_files: tuple[OwnerFile, ...] = ()
+    pipelines: tuple[Pipeline, ...] = ()
+    jobs: tuple[PipelineJob, ...] = ()
+    environments: tuple[Environment, ...] = ()
+    deployments: tuple[Deployment, ...] = ()
     accounts: tuple[Account, ...] = ()
 
     @classmethod

@@ -9,9 +9,12 @@ from sqlalchemy.orm import Session
 
 from models.records import Account, Batch
 from models.store.copy import Written
+from models.store.deployments import write_deployments, write_environments
 from models.store.gitlab import write_events, write_merge_requests
 from models.store.identities import write_accounts
 from models.store.jira import write_fields, write_issues, write_statuses
+from models.store.pipelines import write_jobs, write_pipelines
+from models.store.repositories import write_owner_files, write_repositories
 from models.store.sync import Target
 
 
@@ -32,6 +35,12 @@ def write(session: Session, target: Target, batch: Batch, *, fetched_at: datetim
         .plus(write_issues(session, target, batch.issues, fetched_at=fetched_at))
         .plus(write_merge_requests(session, target, batch.merge_requests, fetched_at=fetched_at))
         .plus(write_events(session, target, batch.events))
+        .plus(write_pipelines(session, target, batch.pipelines, fetched_at=fetched_at))
+        .plus(write_jobs(session, target, batch.jobs, fetched_at=fetched_at))
+        .plus(write_environments(session, target, batch.environments, fetched_at=fetched_at))
+        .plus(write_deployments(session, target, batch.deployments, fetched_at=fetched_at))
+        .plus(write_repositories(session, target, batch.repositories))
+        .plus(write_owner_files(session, target, batch.owner_files))
         # Last, because every scope of an instance writes to that one table.
         .plus(write_accounts(session, target, _accounts(batch)))
     )
@@ -46,3 +55,9 @@ def _accounts(batch: Batch) -> Iterator[Account | None]:
         yield from merge_request.accounts
     for event in batch.events:
         yield event.author
+    for pipeline in batch.pipelines:
+        yield pipeline.started_by
+    for job in batch.jobs:
+        yield job.started_by
+    for deployment in batch.deployments:
+        yield deployment.deployed_by

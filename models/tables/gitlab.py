@@ -210,6 +210,8 @@ class Pipeline(Base):
     ref: Mapped[str | None]
     sha: Mapped[str | None]
     web_url: Mapped[str | None]
+    started_by: Mapped[str | None] = mapped_column(comment="Username; who or what set it off")
+    started_by_id: Mapped[str | None]
     pipeline_created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -219,6 +221,67 @@ class Pipeline(Base):
     source_updated_at: Mapped[datetime]
     synced_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]
+
+
+class PipelineJob(Base):
+    """One attempt of one job of a pipeline."""
+
+    __tablename__ = "gitlab_jobs"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "connection_id", "external_project_id", "external_id"),
+        # The attempts of one job are those of one name in one pipeline.
+        Index("ix_gitlab_jobs_pipeline", "connection_id", "external_project_id", "external_pipeline_id", "name"),
+        Index("ix_gitlab_jobs_finished", "project_id", "finished_at"),
+        {"comment": "Jobs of pipelines, every attempt a row."},
+    )
+
+    id: Mapped[Id]
+    tenant_id: Mapped[int] = reference("tenants.id", index=False)
+    connection_id: Mapped[int] = reference("connections.id", index=False)
+    sync_scope_id: Mapped[int] = reference("sync_scopes.id")
+    project_id: Mapped[int | None] = reference("projects.id", index=False)
+    external_project_id: Mapped[str]
+    external_id: Mapped[str] = mapped_column(comment="The global id; a later attempt has a higher one")
+    external_pipeline_id: Mapped[str]
+    name: Mapped[str]
+    stage: Mapped[str | None]
+    status: Mapped[str]
+    failure_reason: Mapped[str | None]
+    is_allowed_to_fail: Mapped[bool]
+    ref: Mapped[str | None]
+    web_url: Mapped[str | None]
+    started_by: Mapped[str | None] = mapped_column(comment="Username")
+    started_by_id: Mapped[str | None]
+    job_created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    duration_seconds: Mapped[Decimal | None] = mapped_column(Numeric(14, 3))
+    queued_seconds: Mapped[Decimal | None] = mapped_column(Numeric(14, 3))
+    source_updated_at: Mapped[datetime] = mapped_column(comment="The latest of its times; the source tells no other")
+    synced_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
+
+
+class Environment(Base):
+    """Where software is deployed to."""
+
+    __tablename__ = "gitlab_environments"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "connection_id", "external_project_id", "external_id"),
+        {"comment": "Environments and their tiers."},
+    )
+
+    id: Mapped[Id]
+    tenant_id: Mapped[int] = reference("tenants.id", index=False)
+    connection_id: Mapped[int] = reference("connections.id")
+    sync_scope_id: Mapped[int] = reference("sync_scopes.id")
+    external_project_id: Mapped[str]
+    external_id: Mapped[str]
+    name: Mapped[str]
+    tier: Mapped[str | None] = mapped_column(comment="production, staging, testing, development or other")
+    state: Mapped[str | None] = mapped_column(comment="available, stopping or stopped")
+    external_url: Mapped[str | None]
+    synced_at: Mapped[datetime]
 
 
 class Deployment(Base):

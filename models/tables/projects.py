@@ -6,7 +6,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Enum, Index, UniqueConstraint
+from sqlalchemy import CheckConstraint, Enum, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.tables.base import EMPTY_LIST, EMPTY_OBJECT, Base, Id, Money, Tenant, Times, reference
@@ -56,6 +56,7 @@ class Repository(Times, Base):
     external_id: Mapped[str] = mapped_column(comment="The instance's host and the id or path there")
     web_url: Mapped[str | None]
     default_branch: Mapped[str | None]
+    is_archived: Mapped[bool] = mapped_column(server_default=text("false"), comment="Read only at its host")
 
 
 class ProjectFinancials(Times, Base):
@@ -108,6 +109,11 @@ class OwnerRule(Times, Base):
     owners: Mapped[list[Any]] = mapped_column(
         server_default=EMPTY_LIST, comment="Accounts, groups and e-mail addresses"
     )
+    section: Mapped[str | None] = mapped_column(comment="Sections are judged apart; NULL: what stands before the first")
+    is_optional: Mapped[bool] = mapped_column(
+        server_default=text("false"), comment="Owners are asked, and need not approve"
+    )
+    required_approvals_count: Mapped[int] = mapped_column(server_default=text("1"))
     position: Mapped[int] = mapped_column(comment="Order in the file")
     source_sha: Mapped[str | None] = mapped_column(comment="Commit that the file was read at")
 

@@ -19,6 +19,12 @@ SYNCED_TABLES = (
     "gitlab_mr_lead_times",
     "gitlab_mr_activities",
     "gitlab_events",
+    "gitlab_pipelines",
+    "gitlab_jobs",
+    "gitlab_environments",
+    "gitlab_deployments",
+    "gitlab_deployment_merge_requests",
+    "owner_rules",
     "user_identities",
 )
 SUMMARY_TABLES = (
@@ -29,7 +35,16 @@ SUMMARY_TABLES = (
     "monthly_contributions",
     "test_runs_view",
 )
-OURS = {"id", "bug_budget_id", "synced_at", "last_synced_at", "created_at", "updated_at", "last_updated_at"}
+OURS = {
+    "id",
+    "bug_budget_id",
+    "deployment_id",
+    "synced_at",
+    "last_synced_at",
+    "created_at",
+    "updated_at",
+    "last_updated_at",
+}
 """Ids and times of our own: they say when and in which order we wrote, not what is true."""
 
 
