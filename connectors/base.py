@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -160,23 +160,37 @@ class ConnectorKind(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a scope is a repository of code."""
 
 
-class RateGate(Protocol):
-    """Patience shared by all processes that speak to one host with one credential."""
+Load = Literal["well", "strained", "absent", "unclear"]
+"""What a request told of its host: it answered well; it showed that it has too much to do; it did not answer at all."""
 
-    def check(self, key: str) -> None:
-        """Return at once, or raise `RateLimitedError` where the key is blocked until later."""
+
+class RateGate(Protocol):
+    """Patience and slots shared by all processes that speak to one host with one credential."""
+
+    def enter(self, key: str, most: int, per_second: float | None) -> None:
+        """Take one of at most so many slots, and one of so many requests a second; wait for it a moment at most.
+
+        Raises `RateLimitedError` where it would take longer, or the key is blocked.
+        """
         ...
 
-    def block(self, key: str, until: datetime) -> None:
-        """Make `check(key)` raise until then, in every process."""
+    def leave(self, key: str, load: Load) -> None:
+        """Give the slot back, in the thread that took it."""
+        ...
+
+    def block(self, key: str, until: datetime, reason: str = "it asks us to wait") -> None:
+        """Make `enter(key)` raise until then, in every process."""
         ...
 
 
 class OpenGate:
-    """A gate that never blocks; for one-shot commands and tests."""
+    """A gate that lets everybody in; for one-shot commands and tests."""
 
-    def check(self, key: str) -> None:
+    def enter(self, key: str, most: int, per_second: float | None) -> None:
         """Return at once."""
 
-    def block(self, key: str, until: datetime) -> None:
+    def leave(self, key: str, load: Load) -> None:
+        """Forget it."""
+
+    def block(self, key: str, until: datetime, reason: str = "it asks us to wait") -> None:
         """Forget it."""

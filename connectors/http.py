@@ -1,27 +1,21 @@
 """One HTTP policy for every vendor: what the `requests.Session`s of both vendors' libraries, and our own, go through.
 
-What belongs here: timeouts, `Retry-After` in both its forms, the shared rate gate, same-host redirects only, the token
-never sent elsewhere, content-type checks, the error class from the status in one place, the server's clock, and reading
-ahead over a thread pool. What does not: paths, parameters and payloads of a vendor, and waiting: what the server asks
-for becomes an error that carries the time, and the worker decides. The only pauses are the two of less than a second
-between repeats of an answer that broke off.
+What belongs here: timeouts, the shared rate gate, same-host redirects only, the token never sent elsewhere,
+content-type checks, the server's clock, and reading ahead over a thread pool. What does not: paths, parameters and
+payloads of a vendor, what rate headers say (limits.py), which error a status is (failures.py), and waiting: what the
+server asks for becomes an error that carries the time, and the worker decides. The only pauses are the two of less
+than a second between repeats of an answer that broke off, and the gate's, no longer, until a slot is free.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import random
-import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from socket import gaierror
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -30,16 +24,17 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.utils import select_proxy
 
-from connectors.base import RateGate
-from models.errors import (
-    AccessDeniedError,
-    ForbiddenResourceError,
-    GoneError,
-    RateLimitedError,
-    SourceError,
-    SourceRequestError,
-    TransientSourceError,
+from connectors.base import Load, RateGate
+from connectors.failures import (
+    DEFAULT_PORTS,
+    error_of_failure,
+    error_of_status,
+    excerpt_of,
+    is_trouble,
+    refuse_other_types,
 )
+from connectors.limits import Limits, Pace, is_limit, load_of, parsed_http_date, wait_named, wait_until_more
+from models.errors import AccessDeniedError, SourceRequestError
 
 T = TypeVar("T")
 
@@ -49,13 +44,8 @@ READ_TIMEOUT_SECONDS = 90
 REPEATS_COUNT = 2
 """How often a broken-off answer, a 5xx or a web page is asked for again at once, before the worker's backoff."""
 LONGEST_REPEAT_PAUSE_SECONDS = (0.25, 0.75)
-UNNAMED_WAIT = timedelta(minutes=1)
-"""What GitHub asks for at least where a 403 is a limit of it that names no time."""
-LONGEST_WAIT = timedelta(days=1)
-"""A server that names a later time than this is not believed; it is asked again after this long."""
-
-_EXCERPT_CHARACTERS = 200
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+DENIED_PATIENCE = timedelta(seconds=10)
+"""How long nobody asks again with a credential that was just refused; by then its connection is marked."""
 
 
 def utc_now() -> datetime:
@@ -72,6 +62,7 @@ class PolicyAdapter(HTTPAdapter):
         base_url: the instance; requests to any other host are refused before they leave.
         gate: asked before each request, and told when the server asks for patience.
         gate_key: what shares the patience, see `gate_key_of`.
+        limits: how many requests the gate lets through.
         pool_size: how many connections are kept open.
         verify: True for the system's authorities, a path to a file of certificates, or False.
         connect_timeout_seconds: for the connection to stand.
@@ -86,6 +77,7 @@ class PolicyAdapter(HTTPAdapter):
         base_url: str,
         gate: RateGate,
         gate_key: str,
+        limits: Limits | None = None,
         pool_size: int = 16,
         verify: bool | str = True,
         connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
@@ -97,6 +89,8 @@ class PolicyAdapter(HTTPAdapter):
         self._base = urlsplit(base_url)
         self._gate = gate
         self._gate_key = gate_key
+        self._limits = limits or Limits()
+        self._pace = Pace()
         self._verify = verify
         self._connect_timeout_seconds = connect_timeout_seconds
         self._read_timeout_seconds = read_timeout_seconds
@@ -139,22 +133,42 @@ class PolicyAdapter(HTTPAdapter):
         timeout = timeout or (self._connect_timeout_seconds, self._read_timeout_seconds)
         verify = self._verify  # the policy's, whatever a vendor's library passes on
         for repeats_left in reversed(range(REPEATS_COUNT + 1)):
-            self._gate.check(self._gate_key)
+            self._enter()
+            load: Load = "unclear"
+            began = time.monotonic()
             try:
                 response = super().send(request, stream, timeout, verify, cert, proxies)
                 self._note_date(response)
                 if not stream:
                     _ = response.content  # read here, so that a body that breaks off is this adapter's matter
             except requests.RequestException as error:
-                failure, is_broken_off = self._failure(error, request)
+                failure, is_broken_off = error_of_failure(
+                    error,
+                    base_url=self._base.geturl(),
+                    path=_path_of(request),
+                    connect_timeout_seconds=self._connect_timeout_seconds,
+                    read_timeout_seconds=self._read_timeout_seconds,
+                )
+                load = "unclear" if is_broken_off else "absent"
                 if not is_broken_off or not repeats_left:
                     raise failure from error
             else:
-                if not repeats_left or not _is_trouble(response.status_code, response.headers):
+                has_trouble = is_trouble(response.status_code, response.headers)
+                load = self._load(response.status_code, response.headers, _path_of(request), began)
+                load = "absent" if has_trouble and not repeats_left else load
+                if not repeats_left or not has_trouble:
                     return self._judged(response, request)
                 response.close()
+            finally:
+                self._gate.leave(self._gate_key, load)
             time.sleep(self._jitter() * LONGEST_REPEAT_PAUSE_SECONDS[REPEATS_COUNT - repeats_left])
         raise AssertionError("the last repeat returns or raises")
+
+    def _enter(self) -> None:
+        self._gate.enter(self._gate_key, self._limits.concurrency, self._limits.requests_per_second)
+
+    def _load(self, status: int, headers: Mapping[str, str], path: str, began: float) -> Load:
+        return load_of(status, headers, is_slow=self._pace.is_slow(path, time.monotonic() - began))
 
     def get_plain(self, url: str, headers: Mapping[str, str]) -> tuple[bytes, Mapping[str, str]] | None:
         """GET JSON straight from the connection pool, for the many small requests that dominate a sync.
@@ -178,24 +192,30 @@ class PolicyAdapter(HTTPAdapter):
         request = requests.PreparedRequest()
         request.method, request.url = "GET", url
         self._refuse_other_hosts(url, request)
-        self._gate.check(self._gate_key)
         parts = urlsplit(url)
         timeout = urllib3.Timeout(self._connect_timeout_seconds, self._read_timeout_seconds)
+        self._enter()
+        load: Load = "unclear"
+        began = time.monotonic()
         try:
             answer = self._plain_pool.urlopen(
                 "GET", f"{parts.path}?{parts.query}", headers=headers, retries=False, redirect=False, timeout=timeout
             )
+            load = self._load(answer.status, answer.headers, parts.path, began)
         except (urllib3.exceptions.HTTPError, OSError):
             return None
+        finally:
+            self._gate.leave(self._gate_key, load)
         self._note_date(answer)
         if "Location" in answer.headers:
             self._refuse_other_hosts(urljoin(url, answer.headers["Location"]), request)
         if answer.status == HTTPStatus.NOT_MODIFIED and "If-None-Match" in headers:
             return b"", answer.headers
         is_redirect = HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST
-        if is_redirect or _is_trouble(answer.status, answer.headers):
+        if is_redirect or is_trouble(answer.status, answer.headers):
             return None
         if answer.status == HTTPStatus.OK and answer.headers.get("Content-Type", "").startswith("application/json"):
+            self._heed(answer.headers)
             return answer.data, answer.headers
         request = requests.Request("GET", url).prepare()
         response = self.build_response(request, answer)
@@ -213,7 +233,7 @@ class PolicyAdapter(HTTPAdapter):
         self._plain_pool = pool
 
     def _note_date(self, response: requests.Response | urllib3.BaseHTTPResponse) -> None:
-        said_at = _parsed_http_date(response.headers.get("Date", ""))
+        said_at = parsed_http_date(response.headers.get("Date", ""))
         if said_at is not None:
             self._last_date = (said_at, time.monotonic())
 
@@ -221,7 +241,8 @@ class PolicyAdapter(HTTPAdapter):
         """The response where it may be used or its redirect followed; the error that it means otherwise."""
         status = response.status_code
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
-            self._refuse_other_types(response, request)
+            refuse_other_types(response, host=self._host, path=_path_of(request))
+            self._heed(response.headers)
             return response
         if status == HTTPStatus.NOT_MODIFIED and "If-None-Match" in request.headers:
             return response
@@ -229,19 +250,35 @@ class PolicyAdapter(HTTPAdapter):
             self._refuse_other_hosts(urljoin(request.url or "", response.headers["Location"]), request)
             if request.method in {"GET", "HEAD"} or status in {307, 308}:
                 return response
-        is_limit = _is_limit(response)
-        retry_at = self._named_time(response) if is_limit or status == HTTPStatus.SERVICE_UNAVAILABLE else None
-        if retry_at is not None:
-            self._gate.block(self._gate_key, retry_at)
-        raise error_of_status(
+        is_refusal = is_limit(status, response.headers, response.content)
+        named = None
+        if is_refusal or status == HTTPStatus.SERVICE_UNAVAILABLE:
+            named = wait_named(status, response.headers, self._date_of(response.headers))
+        retry_at = None if named is None else self._clock() + named[0]
+        if named is not None and retry_at is not None:
+            self._gate.block(self._gate_key, retry_at, named[1])
+        error = error_of_status(
             status,
             host=self._host,
             path=_path_of(request),
             headers=response.headers,
             retry_at=retry_at,
-            is_limit=is_limit,
-            excerpt=_excerpt(response, request),
+            is_limit=is_refusal,
+            excerpt=excerpt_of(response, request),
         )
+        if isinstance(error, AccessDeniedError):
+            # Wrong credentials that are tried again and again lock accounts.
+            self._gate.block(self._gate_key, self._clock() + DENIED_PATIENCE, "it refuses our credentials")
+        raise error
+
+    def _heed(self, headers: Mapping[str, str]) -> None:
+        """Close the gate where a good answer says that nothing is left until later."""
+        wait = wait_until_more(headers, self._date_of(headers))
+        if wait is not None:
+            self._gate.block(self._gate_key, self._clock() + wait, "nothing is left of its rate limit")
+
+    def _date_of(self, headers: Mapping[str, str]) -> datetime:
+        return parsed_http_date(headers.get("Date", "")) or self._clock()
 
     @property
     def _host(self) -> str:
@@ -261,62 +298,6 @@ class PolicyAdapter(HTTPAdapter):
             path=_path_of(request),
             target=target.hostname,
         )
-
-    def _refuse_other_types(self, response: requests.Response, request: requests.PreparedRequest) -> None:
-        content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        # No type at all is let through: decoding the body is the better test then.
-        if not content_type or content_type == "application/json" or content_type.endswith("+json"):
-            return
-        if response.status_code == HTTPStatus.NO_CONTENT:
-            return
-        what = "a web page (a login page or a proxy's?)" if "html" in content_type else content_type
-        raise TransientSourceError(
-            f"{self._host} answered {_path_of(request)} with {what} where JSON was expected.",
-            status=response.status_code,
-            host=self._host,
-            path=_path_of(request),
-        )
-
-    def _named_time(self, response: requests.Response) -> datetime | None:
-        """When the server wants to be asked again, by this machine's clock; None where it names no time."""
-        now = self._clock()
-        server_date = _parsed_http_date(response.headers.get("Date", "")) or now
-        waits = (
-            _wait_of_retry_after(response.headers.get("Retry-After", ""), server_date),
-            _wait_of_reset(response.headers.get("RateLimit-Reset", ""), server_date),
-            _wait_of_reset(_reset_of_spent_limit(response.headers), server_date),
-            UNNAMED_WAIT if response.status_code == HTTPStatus.FORBIDDEN else None,
-        )
-        wait = next((wait for wait in waits if wait is not None), None)
-        return None if wait is None else now + min(max(wait, timedelta()), LONGEST_WAIT)
-
-    def _failure(self, error: requests.RequestException, request: requests.PreparedRequest) -> tuple[SourceError, bool]:
-        """What a failed exchange means in one sentence, and whether it broke off and may be repeated at once."""
-        causes = tuple(_causes(error))
-        host, port = self._host, self._base.port or _DEFAULT_PORTS.get(self._base.scheme)
-        sentence, is_broken_off = f"{host} cannot be reached ({type(error).__name__}).", False
-        certificate = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
-        if certificate is not None:
-            sentence = _certificate_sentence(host, certificate)
-        elif isinstance(error, requests.exceptions.SSLError):
-            sentence = f"No TLS connection to {host}:{port} can be made; is this an https address?"
-        elif isinstance(error, requests.exceptions.ProxyError):
-            sentence = f"The proxy that the environment names gives no way to {host}."
-        elif _is_any(causes, gaierror, urllib3.exceptions.NameResolutionError):
-            sentence = f"The name {host} cannot be resolved; check the address of the connection."
-        elif _is_any(causes, ConnectionRefusedError):
-            sentence = f"Nothing listens at {host}:{port} (connection refused)."
-        elif _is_any(causes, urllib3.exceptions.ReadTimeoutError):
-            # A TLS handshake that stalls comes here too, after the time for a connection.
-            sentence = (
-                f"{host} did not answer in time ({self._read_timeout_seconds:g} seconds for an answer, "
-                f"{self._connect_timeout_seconds:g} for a connection)."
-            )
-        elif _is_any(causes, urllib3.exceptions.ConnectTimeoutError):
-            sentence = f"{host}:{port} took no connection within {self._connect_timeout_seconds:g} seconds."
-        elif _is_any(causes, ConnectionError, urllib3.exceptions.ProtocolError, urllib3.exceptions.DecodeError):
-            sentence, is_broken_off = f"{host} broke off in the middle of an answer.", True
-        return TransientSourceError(sentence, host=host, path=_path_of(request)), is_broken_off
 
 
 def mount_policy(
@@ -358,18 +339,8 @@ def mount_policy(
     return adapter
 
 
-def gate_key_of(base_url: str, credential: str) -> str:
-    """What shares one rate limit: a host and a credential, the latter as a digest that tells nothing."""
-    parts = urlsplit(base_url)
-    digest = hashlib.blake2b(credential.encode(), digest_size=8).hexdigest()
-    return f"{parts.netloc.rpartition('@')[2].lower()}:{digest}"
-
-
 def exchange(call: Callable[[], requests.Response]) -> tuple[bytes, Mapping[str, str]]:
-    """Make a request through a session that has the policy, and take its answer apart.
-
-    Args:
-        call: makes the request, e.g. a method of a vendor's library.
+    """Make a request through a session that has the policy, by `call`.
 
     Returns:
         The body, and the headers, whose names compare without case.
@@ -387,36 +358,12 @@ def exchange(call: Callable[[], requests.Response]) -> tuple[bytes, Mapping[str,
 def get_bytes(
     session: requests.Session, url: str, params: Mapping[str, Any] | None = None
 ) -> tuple[bytes, Mapping[str, str]]:
-    """GET JSON through a session that has the policy.
-
-    Args:
-        session: with the policy mounted.
-        url: absolute, at the connection's address.
-        params: the query; list values repeat the name.
-
-    Returns:
-        The body, and the headers, whose names compare without case.
-
-    Raises:
-        SourceError: one of its subclasses.
-    """
+    """GET JSON from the connection's own address; see `exchange`. List values in `params` repeat the name."""
     return exchange(lambda: session.get(url, params=params, headers={"Accept": "application/json"}))
 
 
 def post_bytes(session: requests.Session, url: str, json_body: Any) -> tuple[bytes, Mapping[str, str]]:
-    """POST a query as JSON through a session that has the policy; it may be sent more than once.
-
-    Args:
-        session: with the policy mounted.
-        url: absolute, at the connection's address.
-        json_body: what `json` can encode.
-
-    Returns:
-        The body, and the headers, whose names compare without case.
-
-    Raises:
-        SourceError: one of its subclasses.
-    """
+    """POST a query as JSON to the connection's own address; see `exchange`. It may be sent more than once."""
     return exchange(lambda: session.post(url, json=json_body, headers={"Accept": "application/json"}))
 
 
@@ -444,160 +391,9 @@ def fetch_ahead(executor: Executor, calls: Iterable[Callable[[], T]], ahead: int
             future.cancel()
 
 
-def _is_trouble(status: int, headers: Mapping[str, str]) -> bool:
-    """Whether an answer is a server's or a proxy's bad moment, and worth asking for again at once."""
-    if "Retry-After" in headers:
-        return False
-    is_page = "html" in headers.get("Content-Type", "").lower()
-    return status >= HTTPStatus.INTERNAL_SERVER_ERROR or (status == HTTPStatus.OK and is_page)
-
-
-def _is_limit(response: requests.Response) -> bool:
-    """Whether a refusal asks for patience; GitHub's may be a 403 that says so by a header or only in words."""
-    if response.status_code != HTTPStatus.FORBIDDEN:
-        return response.status_code == HTTPStatus.TOO_MANY_REQUESTS
-    is_spent = response.headers.get("X-RateLimit-Remaining") == "0"
-    return is_spent or "Retry-After" in response.headers or b"secondary rate limit" in response.content.lower()
-
-
-def error_of_status(
-    status: int,
-    *,
-    host: str,
-    path: str,
-    headers: Mapping[str, str],
-    retry_at: datetime | None,
-    is_limit: bool = False,
-    excerpt: str = "",
-) -> SourceError:
-    """The error that an answer means; the one place where a status becomes a class.
-
-    Args:
-        status: not 2xx.
-        host: named in the message.
-        path: named in the message, without the query.
-        headers: of the answer.
-        retry_at: the time that the server named, if it did.
-        is_limit: whether the server asks for patience, whatever the status.
-        excerpt: what the server said, cut short.
-    """
-    facts: dict[str, Any] = {"status": status, "host": host, "path": path}
-    said = f" It says: {excerpt}" if excerpt else ""
-    denied_reason = headers.get("X-Authentication-Denied-Reason", "")
-    if status == HTTPStatus.FORBIDDEN and "CAPTCHA" in denied_reason.upper():
-        return AccessDeniedError(
-            f"{host} wants a CAPTCHA solved for this account; log in there by browser, then resume the connection.",
-            **facts,
-        )
-    if status == HTTPStatus.UNAUTHORIZED:
-        return AccessDeniedError(
-            f"{host} refuses our credentials (401); check the token, its scopes and its expiry.", **facts
-        )
-    if is_limit or retry_at is not None:
-        until = f" until {retry_at:%Y-%m-%d %H:%M:%S} UTC" if retry_at else ""
-        return RateLimitedError(f"{host} asks us to wait{until} ({status}).", retry_at=retry_at, **facts)
-    if status == HTTPStatus.FORBIDDEN:
-        return ForbiddenResourceError(f"{host} does not let our token see {path} (403).{said}", **facts)
-    if status == HTTPStatus.NOT_FOUND:
-        return GoneError(f"{host} has no {path}, or hides it from our token (404).", **facts)
-    if status == HTTPStatus.REQUEST_TIMEOUT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return TransientSourceError(f"{host} answered {path} with status {status}.", **facts)
-    return SourceRequestError(f"{host} refuses the request for {path} (status {status}).{said}", **facts)
-
-
 def _origin(url: SplitResult) -> tuple[str, str, int | None]:
-    return url.scheme, (url.hostname or "").lower(), url.port or _DEFAULT_PORTS.get(url.scheme)
+    return url.scheme, (url.hostname or "").lower(), url.port or DEFAULT_PORTS.get(url.scheme)
 
 
 def _path_of(request: requests.PreparedRequest) -> str:
     return urlsplit(request.url or "").path
-
-
-def _causes(error: BaseException, depth: int = 0) -> Iterator[BaseException]:
-    """An error and everything that it wraps; requests and urllib3 hide causes in `args` and `reason` alike."""
-    yield error
-    inner = (*error.args, getattr(error, "reason", None), error.__cause__, error.__context__)
-    if depth < 6:  # deeper than the libraries nest, and an end for a circle
-        for cause in inner:
-            if isinstance(cause, BaseException):
-                yield from _causes(cause, depth + 1)
-
-
-def _is_any(causes: tuple[BaseException, ...], *classes: type[BaseException]) -> bool:
-    return any(isinstance(cause, classes) for cause in causes)
-
-
-def _certificate_sentence(host: str, error: ssl.SSLCertVerificationError) -> str:
-    reason = error.verify_message
-    if "expired" in reason:
-        return f"The certificate of {host} has expired."
-    if "mismatch" in reason or "not valid for" in reason:
-        return f"The certificate of {host} was made for another name."
-    return (
-        f"The certificate of {host} is not trusted here ({reason}); "
-        "name your authority's certificate file in the option ca_file of the connection."
-    )
-
-
-def _parsed_http_date(text: str) -> datetime | None:
-    try:
-        parsed = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
-        return None
-    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
-
-
-def _wait_of_retry_after(text: str, server_date: datetime) -> timedelta | None:
-    try:
-        return timedelta(seconds=float(text))
-    except (ValueError, OverflowError):
-        # A date is by the server's clock, so the wait is reckoned from what the server says that it is now.
-        named = _parsed_http_date(text)
-        return None if named is None else named - server_date
-
-
-def _reset_of_spent_limit(headers: Mapping[str, str]) -> str:
-    """GitHub tells the end of the hour with every answer; it is a time to wait for only where nothing is left."""
-    return headers.get("X-RateLimit-Reset", "") if headers.get("X-RateLimit-Remaining", "0") == "0" else ""
-
-
-def _wait_of_reset(text: str, server_date: datetime) -> timedelta | None:
-    """GitLab and others name a Unix time, Jira Cloud an ISO time, and the drafted standard a number of seconds."""
-    try:
-        number = float(text)
-    except ValueError:
-        try:
-            named = datetime.fromisoformat(text)
-        except ValueError:
-            return None
-        return (named.replace(tzinfo=UTC) if named.tzinfo is None else named) - server_date
-    try:
-        is_unix_time = number > 1_000_000_000  # September 2001, and thirty years as a wait
-        return datetime.fromtimestamp(number, UTC) - server_date if is_unix_time else timedelta(seconds=number)
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _excerpt(response: requests.Response, request: requests.PreparedRequest) -> str:
-    """The first words of a refusal, for the operator; nothing where they are HTML or repeat a secret."""
-    if "html" in response.headers.get("Content-Type", "").lower():
-        return ""
-    text = " ".join(response.content[: 4 * _EXCERPT_CHARACTERS].decode(errors="replace").split())
-    if any(secret in text for secret in _secrets(request)):
-        return ""
-    return text[:_EXCERPT_CHARACTERS]
-
-
-def _secrets(request: requests.PreparedRequest) -> Iterator[str]:
-    for name in ("Authorization", "PRIVATE-TOKEN", "JOB-TOKEN", "Cookie"):
-        value = request.headers.get(name)
-        if not value:
-            continue
-        text = value.decode(errors="replace") if isinstance(value, bytes) else value
-        scheme, _, credential = text.rpartition(" ")
-        yield credential
-        if scheme.lower() == "basic":
-            try:
-                yield base64.b64decode(credential).decode(errors="replace").partition(":")[2]
-            except binascii.Error:
-                continue

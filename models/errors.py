@@ -94,6 +94,10 @@ class AccessDeniedError(SourceError):
     verdict = Verdict.PAUSE_CONNECTION
 
 
+class UntrustedHostError(AccessDeniedError):
+    """The host does not prove that it is who it should be; no token is sent to it until a person has looked."""
+
+
 class ForbiddenResourceError(SourceError):
     """The source hides this one resource from our token."""
 

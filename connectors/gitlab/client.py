@@ -36,7 +36,8 @@ from requests.utils import parse_header_links
 from connectors.base import ConnectionSpec, Item, Page, Probe, RateGate, ScopeSpec, Window
 from connectors.decoding import Time, decoded
 from connectors.gitlab.parse import EVENTS, MERGE_REQUESTS
-from connectors.http import exchange, fetch_ahead, gate_key_of, mount_policy
+from connectors.http import exchange, fetch_ahead, mount_policy
+from connectors.limits import gate_key_of, limits_of
 from models.errors import (
     BadRecordError,
     ForbiddenResourceError,
@@ -165,6 +166,7 @@ class GitLabConnector:
             base_url=spec.base_url,
             gate=gate,
             gate_key=gate_key_of(spec.base_url, token),
+            limits=limits_of(spec.options),
             verify=verify,
         )
         # What the library itself would send: its credential, which it keeps to itself, and its name.

@@ -35,9 +35,10 @@ import msgspec
 from jira import JIRA
 
 from connectors.base import ConnectionSpec, Item, Page, Probe, RateGate, ScopeSpec, Window
-from connectors.http import fetch_ahead, gate_key_of, get_bytes, mount_policy, post_bytes, utc_now
+from connectors.http import fetch_ahead, get_bytes, mount_policy, post_bytes, utc_now
 from connectors.jira.jql import IN_STABLE_ORDER, quoted, updated_between, with_ids
 from connectors.jira.parse import ISSUE_ROLES, SYSTEM_FIELDS, field_ids_of, guessed_role, mended_json
+from connectors.limits import gate_key_of, limits_of
 from models.errors import GoneError, SourceRequestError, TransientSourceError, UsageError
 
 T = TypeVar("T")
@@ -240,6 +241,7 @@ class JiraConnector:
             base_url=spec.base_url,
             gate=gate,
             gate_key=gate_key_of(spec.base_url, f"{user}:{token}"),
+            limits=limits_of(spec.options),
             verify=verify,
         )
         self._pool = ThreadPoolExecutor(PAGES_AHEAD_COUNT, thread_name_prefix="jira")

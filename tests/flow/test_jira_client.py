@@ -43,7 +43,8 @@ class Gate(OpenGate):
     def __init__(self) -> None:
         self.blocked: list[tuple[str, datetime]] = []
 
-    def block(self, key: str, until: datetime) -> None:
+    def block(self, key: str, until: datetime, reason: str = "") -> None:
+        assert reason
         self.blocked.append((key, until))
 
 

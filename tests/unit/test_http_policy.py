@@ -26,24 +26,27 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from connectors.base import OpenGate
+from connectors.base import Load, OpenGate
 from connectors.http import (
-    LONGEST_WAIT,
+    DENIED_PATIENCE,
     PolicyAdapter,
     fetch_ahead,
-    gate_key_of,
     get_bytes,
     mount_policy,
     post_bytes,
 )
+from connectors.limits import LONGEST_WAIT, Pace, gate_key_of, limits_of
 from models.errors import (
     AccessDeniedError,
     ForbiddenResourceError,
     GoneError,
     PlumblineError,
     RateLimitedError,
+    SourceError,
     SourceRequestError,
     TransientSourceError,
+    UntrustedHostError,
+    UsageError,
 )
 
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
@@ -130,16 +133,25 @@ class Gate:
 
     def __init__(self) -> None:
         self.blocked: list[tuple[str, datetime]] = []
+        self.reasons: list[str] = []
+        self.loads: list[Load] = []
         self.checks_count = 0
         self.closes_after_checks_count: int | None = None
 
-    def check(self, key: str) -> None:
+    def enter(self, key: str, most: int, per_second: float | None) -> None:
+        assert most >= 1
+        assert per_second is None
         self.checks_count += 1
         if self.closes_after_checks_count is not None and self.checks_count > self.closes_after_checks_count:
             raise RateLimitedError("closed", retry_at=NOW, key=key)
 
-    def block(self, key: str, until: datetime) -> None:
+    def leave(self, key: str, load: Load) -> None:
+        assert key == "key"
+        self.loads.append(load)
+
+    def block(self, key: str, until: datetime, reason: str = "") -> None:
         self.blocked.append((key, until))
+        self.reasons.append(reason)
 
 
 @contextmanager
@@ -332,6 +344,97 @@ def test_a_time_on_a_good_answer_blocks_nothing() -> None:
     result, _ = ask(answer(200, b"[]", Retry_After="0", RateLimit_Reset="60"), gate=gate)
     assert result == b"[]"
     assert gate.blocked == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"RateLimit_Remaining": "0", "RateLimit_Reset": str(int(NOW.timestamp()) + 40)}, 40),
+        ({"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": "2026-03-04T12:01Z"}, 60),
+        ({"X_RateLimit_Remaining": "0", "Retry_After": "3", "X_RateLimit_Interval_Seconds": "1"}, 3),
+        ({"X_RateLimit_Remaining": "0", "Retry_After": "0", "X_RateLimit_Interval_Seconds": "1"}, 1),
+        ({"Beta_RateLimit": '"jira-quota";r=0;t=25'}, 25),
+    ],
+)
+def test_a_good_answer_that_leaves_nothing_blocks_the_gate_until_there_is_more(
+    headers: dict[str, str], seconds: float
+) -> None:
+    gate = Gate()
+    result, _ = ask(answer(200, b"[]", **headers), gate=gate)
+    assert result == b"[]"
+    assert gate.blocked == [("key", NOW + timedelta(seconds=seconds))]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"RateLimit_Remaining": "7", "RateLimit_Reset": "60"},
+        {"X_RateLimit_Remaining": "0"},
+        {"X_RateLimit_Remaining": "no", "X_RateLimit_Reset": "60"},
+        {"Beta_RateLimit": '"jira-quota";r=12;t=25'},
+    ],
+)
+def test_a_good_answer_that_leaves_something_or_names_no_time_blocks_nothing(headers: dict[str, str]) -> None:
+    gate = Gate()
+    ask(answer(200, b"[]", **headers), gate=gate)
+    assert gate.blocked == []
+
+
+def test_the_reason_that_jira_gives_is_told() -> None:
+    gate = Gate()
+    ask(answer(429, b"{}", Retry_After="5", RateLimit_Reason="jira-burst-based"), gate=gate)
+    assert gate.reasons == ["it asks us to wait (jira-burst-based)"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "loads"),
+    [
+        (answer(200), ["well"]),
+        (answer(404), ["well"]),
+        (answer(200, RateLimit_Remaining="9", RateLimit_Limit="100"), ["strained"]),
+        (answer(200, RateLimit_Remaining="90", RateLimit_Limit="100"), ["well"]),
+        (answer(200, X_RateLimit_NearLimit="true"), ["strained"]),
+        (answer(429), ["strained"]),
+        (answer(503), ["strained", "strained", "absent"]),
+        (answer(500), ["unclear", "unclear", "absent"]),
+        (reset, ["unclear", "unclear", "unclear"]),
+    ],
+)
+def test_the_gate_hears_of_each_request_how_its_host_is(reply: Reply, loads: list[Load]) -> None:
+    gate = Gate()
+    ask(reply, gate=gate)
+    assert gate.loads == loads
+
+
+def test_the_gate_hears_that_nobody_listens() -> None:
+    gate = Gate()
+    with serving(answer(200)) as server:
+        url = server.url
+    with client(url, gate) as (session, _), pytest.raises(TransientSourceError):
+        get_bytes(session, url)
+    assert gate.loads == ["absent"]
+
+
+def test_a_credential_that_is_refused_is_not_tried_again_at_once() -> None:
+    gate = Gate()
+    result, server = ask(answer(401), gate=gate)
+    assert isinstance(result, AccessDeniedError)
+    assert gate.blocked == [("key", NOW + DENIED_PATIENCE)]
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("value", [0, 257, "many", True])
+def test_a_limit_that_makes_no_sense_is_refused_with_the_range(value: object) -> None:
+    with pytest.raises(UsageError, match="from 1 to 256"):
+        limits_of({"max_concurrency": value})
+
+
+def test_an_answer_is_slow_beside_others_of_its_kind_only() -> None:
+    pace = Pace()
+    assert not pace.is_slow("/projects/1/issues", 30)  # the first of its kind is how it is
+    assert not any(pace.is_slow("/projects/2/notes", 0.1) for _ in range(20))
+    assert not pace.is_slow("/projects/3/notes", 0.9)
+    assert pace.is_slow("/projects/3/notes", 5)
 
 
 def test_nothing_leaves_while_the_gate_is_closed() -> None:
@@ -633,8 +736,8 @@ def certificates(tmp_path: Path) -> Certificates:
     return Certificates(tmp_path)
 
 
-def failing_tls(url: str, verify: bool | str) -> str:
-    with client(url, verify=verify) as (session, _), pytest.raises(TransientSourceError) as caught:
+def failing_tls(url: str, verify: bool | str, expected: type[SourceError] = UntrustedHostError) -> str:
+    with client(url, verify=verify) as (session, _), pytest.raises(expected) as caught:
         get_bytes(session, url)
     return caught.value.message
 
@@ -669,7 +772,7 @@ def test_a_certificate_of_another_name_is_called_so(certificates: Certificates) 
 
 def test_an_https_address_of_a_server_without_tls_is_one_clear_sentence() -> None:
     with serving(answer(200)) as server:
-        message = failing_tls(server.url.replace("http:", "https:"), True)
+        message = failing_tls(server.url.replace("http:", "https:"), True, TransientSourceError)
     assert message == f"No TLS connection to 127.0.0.1:{server.port} can be made; is this an https address?"
 
 
