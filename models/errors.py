@@ -126,3 +126,7 @@ class UnsafeArchiveError(SourceError):
 
 class NotAllureResultsError(SourceError):
     """There are no Allure results at that path."""
+
+
+class NotCsvError(UsageError):
+    """The file cannot be read as comma-separated values."""

@@ -419,3 +419,53 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
             for name in cls.__struct_fields__
         }
         return cls(**joined)
+
+
+class ImportedBug(Record, frozen=True, kw_only=True):
+    """A bug from a file. Its key is what the tracker that it came from calls it."""
+
+    line: int
+    """Where it stands in the file."""
+    key: str
+    summary: str
+    status: str
+    status_category: str
+    """new, indeterminate or done."""
+    issue_type: str
+    priority: str | None
+    severity: str
+    assignee: str | None
+    reporter: str | None
+    creator: str | None
+    sprint: str | None
+    labels: tuple[str, ...]
+    description: str | None
+    created_at: datetime
+    updated_at: datetime
+    """As the file says, else the latest of its other times."""
+    resolved_at: datetime | None
+    due_on: date | None
+
+
+class ImportedTestCase(Record, frozen=True, kw_only=True):
+    """A test case from a file, known by path, name and framework within its repository."""
+
+    line: int
+    """Where it stands in the file."""
+    path: str
+    name: str
+    framework: str
+    title: str
+    suite: str | None
+    description: str | None
+    automated: bool
+    priority: int
+    """1 high, 2 medium, 3 low."""
+    severity: str
+    regression: bool
+    labels: tuple[str, ...]
+    epic_link: str | None
+    jira_key: str | None
+    platform: str | None
+    release_version: str | None
+    defect_stage: str | None

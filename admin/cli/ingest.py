@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from admin.cli import output
-from admin.cli.work import ask_and_end
+from admin.cli.work import ask, ask_and_end, counted, end, tell_failures, wait_for
 from models.errors import UsageError
 
+BAD_ROWS_SHOWN = 20
+
 app = typer.Typer()
-group = typer.Typer(no_args_is_help=True, help="Take in files: test results.")
+group = typer.Typer(no_args_is_help=True, help="Take in files: test results, bugs, test cases.")
 app.add_typer(group, name="ingest")
 
 
@@ -72,3 +74,81 @@ def allure(
         build=build,
         ci_url=ci_url,
     )
+
+
+@group.command("csv")
+def csv(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="Comma-, semicolon- or tab-separated, in UTF-8.")],
+    kind: Annotated[str, typer.Option("--kind", metavar="KIND", help="What its rows are: bugs or test-cases.")],
+    project: Annotated[str, typer.Option("--project", metavar="TITLE", help="Our project; made when missing.")],
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job until it is done.")] = True,
+    as_json: output.JsonOption = False,
+) -> None:
+    """Take in the bugs or test cases of a CSV file; its first line names the columns, in any order.
+
+    Rows that are wrong are left out, and listed with their lines; exit 1 where there are any. The same file twice
+    changes nothing. The workers read the file, so it must lie on their machine.
+
+    Example:
+        plumbline ingest csv bugs.csv --kind bugs --project "Web shop"
+        plumbline ingest csv cases.csv --kind test-cases --project "Web shop" --json
+    """
+    from admin.cli.process import ready
+    from connectors.csv.files import open_csv
+    from models.store import connections, imports
+
+    title = project.strip()
+    if not title:
+        raise UsageError("The project's title is empty.")
+    path = path.resolve()
+    # Before any server is asked: a wrong file is told at once, and leaves nothing behind.
+    with open_csv(path, kind) as file:
+        ignored = file.ignored
+    process = ready()
+    with process.database.transaction() as session:
+        tenant_id = connections.default_tenant(session)
+        timezone = process.settings.reporting_timezone
+        project_id = connections.ensure_project(session, tenant_id, title, timezone=timezone)
+        import_id = imports.begin(session, tenant_id, source="csv", file_name=path.name)
+    if ignored:
+        output.note(f"Ignored columns: {', '.join(ignored)}.")
+    job_id = ask(process, "ingest.csv", import_id=import_id, path=str(path), kind=kind, project_id=project_id)
+    if not wait:
+        end(process, [job_id], wait=False, as_json=as_json)
+        return
+    family = wait_for(process, [job_id])
+    with process.database.transaction() as session:
+        log = imports.get(session, import_id)
+    _print_import(log, ignored, as_json=as_json)
+    if family.failed:
+        tell_failures(family)
+    if family.failed or log.rows_failed:
+        raise typer.Exit(1)
+
+
+def _print_import(log: Any, ignored: list[str], *, as_json: bool) -> None:
+    if as_json:
+        output.print_json(
+            {
+                "import_id": log.id,
+                "file_name": log.file_name,
+                "status": log.status,
+                "rows_total": log.rows_total,
+                "rows_imported": log.rows_imported,
+                "rows_failed": log.rows_failed,
+                "ignored_columns": ignored,
+                "errors": log.errors,
+            }
+        )
+        return
+    output.say(
+        f"{log.file_name}: {counted(log.rows_total, 'row')} read, {log.rows_imported:,} taken in, "
+        f"{log.rows_failed:,} left out; import {log.id} of import_logs."
+    )
+    if log.errors:
+        output.print_rows(
+            log.errors[:BAD_ROWS_SHOWN],
+            columns={"row": "line", "column": "column", "error": "what is wrong"},
+            as_json=False,
+            title="Left out" if log.rows_failed <= BAD_ROWS_SHOWN else f"Left out, the first {BAD_ROWS_SHOWN}",
+        )

@@ -100,11 +100,7 @@ def follow(process: Any, job_ids: Sequence[int], *, as_json: bool, give_up_secon
         NoWorkerError: no worker has answered for that long.
     """
     started = time.monotonic()
-    try:
-        family = _until_finished(process, job_ids, give_up_seconds)
-    except KeyboardInterrupt:
-        output.note(f"\n{_named(job_ids)} will go on without us; `plumbline jobs list` shows how.")
-        raise
+    family = wait_for(process, job_ids, give_up_seconds=give_up_seconds)
     duration_seconds = time.monotonic() - started
     if as_json:
         output.print_json(
@@ -124,10 +120,31 @@ def follow(process: Any, job_ids: Sequence[int], *, as_json: bool, give_up_secon
             f"{family.rows_read:,} rows read, {family.rows_written:,} written."
         )
     if family.failed:
-        output.note(f"{counted(family.failed, 'job')} did not succeed; see `plumbline jobs list --status failed`.")
-        for failure in family.failures:
-            output.note(f"Error: {failure.splitlines()[0]}")
+        tell_failures(family)
         raise typer.Exit(1)
+
+
+def wait_for(process: Any, job_ids: Sequence[int], *, give_up_seconds: float = GIVE_UP_SECONDS) -> Any:
+    """Follow jobs and all that they ask for to their end, with progress on stderr.
+
+    Returns:
+        The jobs added up, see `models.store.jobs.family`.
+
+    Raises:
+        NoWorkerError: no worker has answered for `give_up_seconds`.
+    """
+    try:
+        return _until_finished(process, job_ids, give_up_seconds)
+    except KeyboardInterrupt:
+        output.note(f"\n{_named(job_ids)} will go on without us; `plumbline jobs list` shows how.")
+        raise
+
+
+def tell_failures(family: Any) -> None:
+    """Print, to stderr, why followed jobs failed."""
+    output.note(f"{counted(family.failed, 'job')} did not succeed; see `plumbline jobs list --status failed`.")
+    for failure in family.failures:
+        output.note(f"Error: {failure.splitlines()[0]}")
 
 
 def counted(count: int, noun: str) -> str:

@@ -220,6 +220,13 @@ def ensure_repository(
     )
 
 
+def ensure_upload_repository(session: Session, tenant_id: int, project_id: int, project: str) -> int:
+    """The repository that uploaded test results and test cases of a project belong to, made when missing."""
+    return ensure_repository(
+        session, tenant_id, project_id, provider="allure", external_id=f"{UPLOADS}/{project}", title=project
+    )
+
+
 def add_scope(
     session: Session,
     connection_id: int,
@@ -286,9 +293,7 @@ def ensure_upload_scope(session: Session, tenant_id: int, *, project: str, timez
     if uploads.status != "active":
         raise UsageError(f"Uploads are {uploads.status}; `plumbline connection resume {UPLOADS}` lets them in again.")
     project_id = ensure_project(session, tenant_id, project, timezone=timezone)
-    repository_id = ensure_repository(
-        session, tenant_id, project_id, provider="allure", external_id=f"{UPLOADS}/{project}", title=project
-    )
+    repository_id = ensure_upload_repository(session, tenant_id, project_id, project)
     return int(
         session.execute(
             text(

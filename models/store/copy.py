@@ -214,6 +214,8 @@ class Landing:
         newer: Sequence[str] = (),
         keep: Sequence[str] = (),
         key_filter: str = "",
+        stored_filter: str = "",
+        columns: Sequence[str] = (),
         is_mostly_same: bool = False,
     ) -> Written:
         """Merge the landed rows into the table by its natural key, in one statement.
@@ -227,14 +229,16 @@ class Landing:
                 stored row is not written. None: the last copy wins.
             keep: columns that do not count as a difference and are updated only along with one that does.
             key_filter: the predicate of a partial unique index, in SQL.
+            stored_filter: what a stored row must meet to be updated, in SQL.
+            columns: those that are written, the key among them; none: all that are landed.
             is_mostly_same: leave rows that are stored as they are out before the merge. The merge locks every row that
                 it meets, so small tables that everybody writes to would make transactions wait for each other.
         """
-        names = [column.name for column in self.columns]
+        names = [column.name for column in self.columns if not columns or column.name in columns]
         values = [name for name in names if name not in key]
         compared = [name for name in values if name not in keep and name not in newer[1:]]
         order = sql.SQL("").join(sql.SQL(", {} DESC").format(sql.Identifier(name)) for name in newer)
-        conditions: list[sql.Composable] = []
+        conditions: list[sql.Composable] = [sql.SQL(stored_filter)] if stored_filter else []
         if newer:
             conditions.append(
                 sql.SQL("({}) >= ({})").format(self._names(newer, "excluded"), self._names(newer, self.table.name))

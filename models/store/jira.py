@@ -80,6 +80,17 @@ FIND_BUGS = text(
     """
 )
 
+# A bug that a file brought in gives way to an issue that takes its key and has a row of its own.
+DELETE_IMPORTED_TWINS = text(
+    """
+    DELETE FROM bug_budget f
+    USING landing_bugs l
+    JOIN jira_table_history i USING (tenant_id, connection_id, issue_id)
+    JOIN bug_budget b USING (connection_id, issue_id)
+    WHERE f.tenant_id = i.tenant_id AND f.jira_key = i.issuekey AND f.connection_id IS NULL AND f.id <> b.id
+    """
+)
+
 # A moved issue keeps its row under its new key.
 RENAME_BUGS = text(
     """
@@ -89,7 +100,8 @@ RENAME_BUGS = text(
     """
 )
 
-# An issue that ever was a bug stays one in this table, closed, when it becomes something else.
+# An issue that ever was a bug stays one in this table, closed, when it becomes something else. A bug that a file
+# brought in becomes the connection's.
 UPSERT_BUGS = text(
     f"""
     WITH severities AS (
@@ -112,8 +124,10 @@ UPSERT_BUGS = text(
     ORDER BY i.tenant_id, i.issuekey
     ON CONFLICT (tenant_id, jira_key) DO UPDATE SET
         {", ".join(f"{name} = excluded.{name}" for name in BUG_COLUMNS)},
+        connection_id = COALESCE(b.connection_id, excluded.connection_id),
+        issue_id = COALESCE(b.issue_id, excluded.issue_id),
         last_synced_at = excluded.last_synced_at, updated_at = now()
-    WHERE ({", ".join(f"b.{name}" for name in BUG_COLUMNS)})
+    WHERE b.connection_id IS NULL OR ({", ".join(f"b.{name}" for name in BUG_COLUMNS)})
         IS DISTINCT FROM ({", ".join(f"excluded.{name}" for name in BUG_COLUMNS)})
     """
 )
@@ -238,6 +252,7 @@ def _write_bugs(session: Session, target: Target, *, is_history_shorter: bool) -
     session.execute(LANDING_BUGS)
     session.execute(CLEAR_BUGS)
     session.execute(FIND_BUGS, {"bug_types": list(target.bug_types)})
+    session.execute(DELETE_IMPORTED_TWINS)
     session.execute(RENAME_BUGS)
     session.execute(UPSERT_BUGS, {"tenant_id": target.tenant_id})
     session.execute(UPSERT_BUG_METADATA)

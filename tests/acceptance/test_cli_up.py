@@ -136,6 +136,26 @@ def test_results_are_taken_in_once_and_their_summaries_are_equal_to_a_rebuild(up
         assert up.plumbline.done(*words, "--check", "--json").data["differences"] == 0
 
 
+def test_a_csv_file_is_taken_in_but_for_its_bad_rows(up: Up, tmp_path: Path) -> None:
+    path = tmp_path / "bugs.csv"
+    header = "key,summary,status,created,colour\n"
+    path.write_text(f"{header}UP-1,Breaks,Open,2026-01-31,red\nUP-2,Hangs,Open,31.01.2026,red\n")
+    command = ("ingest", "csv", str(path), "--project", "Uploaded", "--kind")
+    ended = up.plumbline(*command, "bugs", seconds=170)
+    assert ended.code == 1
+    assert "bugs.csv: 2 rows read, 1 taken in, 1 left out" in ended.out
+    left_out = next(line.split() for line in ended.out.splitlines() if "31.01.2026" in line)
+    assert left_out[:6] == ["3", "created", "created:", "'31.01.2026'", "is", "no"]
+    assert "Ignored columns: colour." in ended.error_lines
+    path.write_text(f"{header}UP-1,Breaks,Open,2026-01-31,red\n")
+    data = up.plumbline.done(*command, "bugs", "--json", seconds=170).data
+    assert (data["status"], data["rows_total"], data["rows_imported"], data["errors"]) == ("completed", 1, 1, [])
+    for kind, message in (("bug", "choose one of bugs, test-cases"), ("test-cases", "lacks the column key or path")):
+        refused = up.plumbline(*command, kind)
+        assert (refused.code, refused.out, len(refused.error_lines)) == (2, "", 1)
+        assert message in refused.err
+
+
 def test_a_job_that_fails_ends_the_command_with_1_and_its_sentence(up: Up) -> None:
     ended = up.plumbline("jobs", "run", "collect.sync_scope", "--arg", "scope_id=99999", "--wait", seconds=100)
     assert ended.code == 1

@@ -25,7 +25,14 @@ LONGEST_BODY_LINES = 30
 
 
 def test_there_are_tasks() -> None:
-    assert {"collect.sync_all", "collect.window", "ingest.allure", "replay.scope", "summarise.one"} <= set(NAMES)
+    assert {
+        "collect.sync_all",
+        "collect.window",
+        "ingest.allure",
+        "ingest.csv",
+        "replay.scope",
+        "summarise.one",
+    } <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,1 @@
+"""Files of comma-separated values, written by people and spreadsheets, to records."""
