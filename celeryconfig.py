@@ -12,7 +12,15 @@ LONGEST_HARD_LIMIT_SECONDS = 3_600
 broker_url = runtime.current().endpoints.broker_url
 
 # The tasks; by name, because imports go from tasks to workers only.
-imports = ("tasks.collect", "tasks.ingest", "tasks.maintain", "tasks.rebuild", "tasks.replay", "tasks.summarise")
+imports = (
+    "tasks.collect",
+    "tasks.identify",
+    "tasks.ingest",
+    "tasks.maintain",
+    "tasks.rebuild",
+    "tasks.replay",
+    "tasks.summarise",
+)
 
 # A message is acknowledged when its task has ended, so that a killed worker's messages are delivered again.
 task_acks_late = True

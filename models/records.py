@@ -25,6 +25,10 @@ class Account(Record, frozen=True, kw_only=True):
     username: str | None = None
     display_name: str | None = None
     email: str | None = None
+    email_is_verified: bool = False
+    """The source has made sure that whoever has the account reads mail sent there."""
+    provider_id: str | None = None
+    """The identity provider that the account signs in with, and the id there."""
     is_bot: bool = False
     bot_reason: str | None = None
 

@@ -32,7 +32,7 @@ from connectors.base import (
 )
 from models.errors import AccessDeniedError, BadRecordError, ForbiddenResourceError, GoneError, UsageError
 from models.records import Batch
-from models.store import connections, jira, records, sync
+from models.store import connections, jira, people, records, sync
 from models.store.copy import Written
 from models.store.session import Database
 from workers import runtime, secrets
@@ -69,7 +69,11 @@ def load_source(database: Database, settings: Settings, scope_id: int) -> Source
         connection = connections.connection(session, target.connection_id)
         scope = connections.scope(session, scope_id)
         context = ParseContext(
-            options={**connection.options, **scope.options},
+            options={
+                **connection.options,
+                **scope.options,
+                "bot_rules": people.bot_rules(session, target.tenant_id, connection.kind),
+            },
             field_ids=jira.field_ids_by_role(session, target.connection_id),
             field_names=jira.field_ids_by_name(session, target.connection_id),
         )

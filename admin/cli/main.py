@@ -21,7 +21,7 @@ from models.errors import NotFoundError, PlumblineError, SettingsError, UsageErr
 MODULES = (
     "servers", "doctor", "demo", "simulate",
     "connections", "scopes", "sync", "ingest", "replay", "rejects", "verify",
-    "summaries", "report",
+    "summaries", "report", "people",
     "jobs", "schedules",
 )  # fmt: skip
 """Modules of this package whose commands are included, in the order of the help page."""

@@ -170,12 +170,16 @@ class _People:
         known = self._by_id.get(user.id)
         if known is not None:
             return known
-        reason = robot_reason(user.username, user.name, user.bot is True, self._options)
+        email = user.email or user.public_email or None
+        reason = robot_reason(
+            user.username, user.name, user.bot is True, self._options, email=email, external_id=str(user.id)
+        )
         account = self._by_id[user.id] = Account(
             external_id=str(user.id),
             username=user.username,
             display_name=user.name,
-            email=user.email or user.public_email or None,
+            email=email,
+            email_is_verified=email is not None,  # GitLab shows no address before it is confirmed
             is_bot=reason is not None,
             bot_reason=reason,
         )

@@ -27,6 +27,7 @@ from typing import Any, NoReturn, cast
 import msgspec
 
 from connectors.base import ParseContext
+from connectors.robots import robot_reason
 from models.errors import BadRecordError, UsageError
 from models.records import Account, Batch, Field, Issue, IssueChange, Status
 
@@ -310,7 +311,7 @@ def _issue_batch(payload: bytes, context: ParseContext) -> Batch:
     fields, changelog = raw.fields, raw.changelog
     if changelog.total is not None and changelog.total > len(changelog.histories):
         _refuse("changelog", f"holds {len(changelog.histories)} of {changelog.total} histories")
-    accounts: dict[str, Account] = {}
+    accounts = _Accounts(context.options)
     epic = fields.parent if fields.parent is not None and _is_epic(fields.parent) else None
     sprint = _current_sprint(fields.sprint)
     status = fields.status
@@ -333,9 +334,9 @@ def _issue_batch(payload: bytes, context: ParseContext) -> Batch:
         labels=tuple(fields.labels or ()),
         components=_names(fields.components),
         fix_versions=_names(fields.fixVersions),
-        assignee=_account(fields.assignee, accounts),
-        reporter=_account(fields.reporter, accounts),
-        creator=_account(fields.creator, accounts),
+        assignee=accounts.of(fields.assignee),
+        reporter=accounts.of(fields.reporter),
+        creator=accounts.of(fields.creator),
         # Cloud shows an epic as the parent of its issues; Data Center knows it by the link only.
         parent_key=fields.parent.key if fields.parent is not None else fields.epic_link or None,
         epic_key=epic.key if epic is not None else fields.epic_link or None,
@@ -359,7 +360,7 @@ def _issue_batch(payload: bytes, context: ParseContext) -> Batch:
         due_on=fields.duedate,
         changes=_changes(changelog.histories, reader.field_ids, context.field_names, accounts),
     )
-    return Batch(issues=(issue,), accounts=tuple(accounts.values()))
+    return Batch(issues=(issue,), accounts=accounts.all())
 
 
 def _decoded(payload: bytes, reader: _Reader) -> _Issue:
@@ -445,7 +446,7 @@ def _changes(
     histories: list[_History],
     field_ids: Mapping[str, str],
     field_names: Mapping[str, str],
-    accounts: dict[str, Account],
+    accounts: _Accounts,
 ) -> tuple[IssueChange, ...]:
     changes: list[IssueChange] = []
     seen: set[str] = set()
@@ -454,7 +455,7 @@ def _changes(
             continue
         seen.add(change_id)
         author = history.author
-        account = _account(author, accounts) if author is not None else None
+        account = accounts.of(author)
         author_id = account.external_id if account is not None else None
         author_name = author.displayName if author is not None else None
         for index, item in enumerate(history.items):
@@ -496,23 +497,47 @@ def _field_id(item: _Item, field_ids: Mapping[str, str], field_names: Mapping[st
     return field_ids.get(_role_of_name(name) or "", item.field)
 
 
-def _account(user: _User | None, accounts: dict[str, Account]) -> Account | None:
-    """The account of a user, made once for an issue; None where nothing identifies it."""
-    if user is None:
-        return None
-    external_id = user.accountId or user.key or user.name or ""
-    account = accounts.get(external_id)
-    if account is None and external_id not in _NO_ACCOUNTS:
-        is_app = user.accountType == "app"
-        account = accounts[external_id] = Account(
+class _Accounts:
+    """The accounts seen in one payload, each once."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._options = options
+        self._by_id: dict[str, Account] = {}
+
+    def of(self, user: _User | None) -> Account | None:
+        """The account of a user; None where nothing identifies it."""
+        if user is None:
+            return None
+        external_id = user.accountId or user.key or user.name or ""
+        account = self._by_id.get(external_id)
+        if account is None and external_id not in _NO_ACCOUNTS:
+            account = self._by_id[external_id] = self._account(external_id, user)
+        return account
+
+    def all(self) -> tuple[Account, ...]:
+        return tuple(self._by_id.values())
+
+    def _account(self, external_id: str, user: _User) -> Account:
+        email = user.emailAddress or None
+        reason = robot_reason(
+            user.name,
+            user.displayName,
+            user.accountType == "app",
+            self._options,
+            email=email,
+            external_id=external_id,
+        )
+        return Account(
             external_id=external_id,
             username=user.name,
             display_name=user.displayName,
-            email=user.emailAddress or None,
-            is_bot=is_app,
-            bot_reason="the account's type is app" if is_app else None,
+            email=email,
+            # The Cloud's accounts are verified by the vendor; a Data Center believes what its directory says.
+            email_is_verified=email is not None
+            and (user.accountId is not None or bool(self._options.get("emails_are_verified"))),
+            is_bot=reason is not None,
+            bot_reason=reason,
         )
-    return account
 
 
 def _is_epic(parent: _Parent) -> bool:

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Table
+from sqlalchemy import Table, text
 from sqlalchemy.orm import Session
 
 from models.records import Account
-from models.store.copy import Written, upsert
+from models.store.copy import Landing, Written
 from models.store.sync import Target
 from models.tables.tenancy import UserIdentity
 
 IDENTITIES: Table = UserIdentity.metadata.tables["user_identities"]
-COLUMNS = ("tenant_id", "source", "external_id", "username", "display_name", "email", "is_bot", "bot_reason")
+KEY = ("tenant_id", "source", "external_id")
+SHOWN = ("username", "display_name", "email", "provider_id")
+"""What some payloads show of an account and others leave out."""
+COLUMNS = (*KEY, *SHOWN, "email_is_verified", "is_bot", "bot_reason")
+# A payload that does not show an address says nothing about it.
+KEEP_WHAT_IS_NOT_SHOWN = """
+    UPDATE {landing} l SET {shown}, email_is_verified = CASE
+        WHEN l.email IS NULL OR l.email = i.email THEN l.email_is_verified OR i.email_is_verified
+        ELSE l.email_is_verified END
+    FROM user_identities i
+    WHERE (i.tenant_id, i.source, i.external_id) = (l.tenant_id, l.source, l.external_id)
+"""
 
 
 def write_accounts(session: Session, target: Target, accounts: Iterable[Account | None]) -> Written:
@@ -35,9 +46,15 @@ def write_accounts(session: Session, target: Target, accounts: Iterable[Account 
             account.username,
             account.display_name,
             account.email,
+            account.provider_id,
+            account.email_is_verified,
             account.is_bot,
             account.bot_reason,
         )
         for account in by_id.values()
     )
-    return upsert(session, IDENTITIES, COLUMNS, rows, ("tenant_id", "source", "external_id"), is_mostly_same=True)
+    landing = Landing(session, IDENTITIES, COLUMNS)
+    landing.fill(rows)
+    shown = ", ".join(f"{name} = COALESCE(l.{name}, i.{name})" for name in SHOWN)
+    session.execute(text(KEEP_WHAT_IS_NOT_SHOWN.format(landing=landing.name_text, shown=shown)))
+    return landing.upsert(KEY, is_mostly_same=True)

@@ -6,6 +6,7 @@ What belongs here: connections and transactions. What does not: any statement ab
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -28,6 +29,7 @@ from models.errors import PlumblineError, ServerUnavailableError, UsageError
 STATEMENT_TIMEOUT_SECONDS = 600
 LOCK_TIMEOUT_SECONDS = 60
 MIGRATION_LOCK = "plumbline:migrate"
+MIGRATION_POLL_SECONDS = 0.2
 OLDEST_POSTGRESQL = 150000
 
 _open_transactions: ContextVar[int] = ContextVar("open_transactions", default=0)
@@ -194,8 +196,7 @@ def migrate(database: Database, revision: str = "head") -> tuple[str | None, str
         The revisions before and after.
     """
     with database.engine.connect() as connection:
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": lock_key(MIGRATION_LOCK)})
-        connection.commit()
+        _wait_for_migration_lock(connection)
         try:
             before = MigrationContext.configure(connection).get_current_revision()
             connection.rollback()
@@ -210,6 +211,16 @@ def migrate(database: Database, revision: str = "head") -> tuple[str | None, str
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": lock_key(MIGRATION_LOCK)})
             connection.commit()
     return before, after
+
+
+def _wait_for_migration_lock(connection: Connection) -> None:
+    """Ask again and again: one statement that waits would hold up an index that another process builds concurrently."""
+    while not connection.execute(
+        text("SELECT pg_try_advisory_lock(:key)"), {"key": lock_key(MIGRATION_LOCK)}
+    ).scalar_one():
+        connection.rollback()
+        time.sleep(MIGRATION_POLL_SECONDS)
+    connection.commit()
 
 
 def is_downgrade(database: Database, revision: str) -> bool:

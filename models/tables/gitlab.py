@@ -120,6 +120,7 @@ class MergeRequestContributor(Base):
     project_name: Mapped[str]
     username: Mapped[str]
     user_id: Mapped[int | None] = mapped_column(BigInteger)
+    person_id: Mapped[int | None] = mapped_column(BigInteger, comment="user_identities.person_id of the account")
     name: Mapped[str | None]
     email: Mapped[str | None]
     is_bot: Mapped[bool]
@@ -173,6 +174,7 @@ class MonthlyContribution(Base):
     month_name: Mapped[str]
     username: Mapped[str]
     user_id: Mapped[int | None] = mapped_column(BigInteger)
+    person_id: Mapped[int | None] = mapped_column(BigInteger, comment="user_identities.person_id of the account")
     name: Mapped[str | None]
     squad: Mapped[str | None]
     is_bot: Mapped[bool]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Enum, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, Enum, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.tables.base import Base, Id, Tenant, Times, reference
+from models.tables.base import Base, BigInt, Id, Tenant, Times, reference
 
 TENANT_PLANS = ("free", "starter", "professional", "enterprise")
 TENANT_STATUSES = ("active", "suspended", "cancelled", "trial")
@@ -65,5 +65,31 @@ class UserIdentity(Times, Base):
     username: Mapped[str | None]
     display_name: Mapped[str | None]
     email: Mapped[str | None]
+    email_is_verified: Mapped[bool] = mapped_column(server_default=text("false"), comment="By the source")
+    provider_id: Mapped[str | None] = mapped_column(comment="Identity provider and the id there")
     is_bot: Mapped[bool] = mapped_column(server_default=text("false"))
     bot_reason: Mapped[str | None]
+    person_id: Mapped[BigInt | None] = mapped_column(
+        index=True, comment="The smallest id of the person's accounts; NULL until people are told apart"
+    )
+    person_reason: Mapped[str | None] = mapped_column(comment="Why the account is with others; NULL where it is alone")
+
+
+class IdentityDecision(Base):
+    """What somebody decided by hand about an account."""
+
+    __tablename__ = "identity_decisions"
+    __table_args__ = (
+        UniqueConstraint("identity_id", "other_identity_id", postgresql_nulls_not_distinct=True),
+        CheckConstraint("identity_id <> other_identity_id", name="two_accounts"),
+        {"comment": "Accounts that are one person's by hand, and accounts that stand apart whatever they share."},
+    )
+
+    id: Mapped[Id]
+    tenant_id: Mapped[Tenant]
+    identity_id: Mapped[int] = reference("user_identities.id", index=False, ondelete="CASCADE")
+    other_identity_id: Mapped[int | None] = reference(
+        "user_identities.id", ondelete="CASCADE", comment="The same person's; NULL: identity_id stands apart"
+    )
+    decided_by: Mapped[str | None]
+    decided_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

@@ -16,6 +16,7 @@ import pytest
 from celery import Celery
 
 import tasks.collect
+import tasks.identify
 import tasks.ingest
 import tasks.maintain
 import tasks.rebuild

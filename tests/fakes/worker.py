@@ -14,6 +14,7 @@ from celery import Celery, current_app
 from sqlalchemy import Row, text
 
 import tasks.collect
+import tasks.identify
 import tasks.ingest
 import tasks.rebuild
 import tasks.replay

@@ -426,6 +426,31 @@ def test_a_summary_that_is_not_what_its_inputs_say_is_told_and_ends_with_1(shell
     assert shell("summaries", "rebuild", "--check", "--from", "2026-03-02", "--to", "2026-03-02").code == 1
 
 
+def test_accounts_are_joined_split_and_listed(shell: Shell, database: Database) -> None:
+    with database.transaction() as session:
+        session.execute(
+            text(
+                "INSERT INTO user_identities (tenant_id, source, external_id, username) SELECT min(id), v.source, 'x/1', "
+                "'alice' FROM tenants, (VALUES ('gitlab'), ('git')) AS v(source) GROUP BY v.source"
+            )
+        )
+    assert "are one person's" in shell.done("people", "join", "gitlab:alice", "git:alice").out
+    joined = shell.done("people", "list", "--json").data
+    assert {each["person_reason"] for each in joined} == {"joined by hand"}
+    shell.done("people", "undo", "git:alice")
+    shell.done("people", "split", "git:alice")
+    assert shell.done("people", "list", "--json").data == []
+    assert "Several accounts" in shell.refused("people", "split", "alice")
+    assert "already" in shell.refused("people", "join", "git:alice", "git:alice")
+
+
+def test_rules_about_robots_are_added_and_listed(shell: Shell) -> None:
+    shell.done("bots", "add", "release-.*", "--reason", "release robots", "--source", "gitlab")
+    (rule,) = shell.done("bots", "list", "--json").data
+    assert (rule["pattern"], rule["is_bot"], rule["source"]) == ("release-.*", True, "gitlab")
+    assert "no regular expression" in shell.refused("bots", "add", "(")
+
+
 def test_what_is_set_aside_is_listed(shell: Shell, work: str, database: Database) -> None:
     with database.transaction() as session:
         session.execute(

@@ -341,7 +341,7 @@ def test_every_account_of_an_issue_is_reported_once() -> None:
     assert set(accounts) == {"5b10a2844c20165700ede21g", "JIRAUSER10100", "bot-1"}
     assert accounts["JIRAUSER10100"].username == "fred"
     assert accounts["bot-1"].is_bot
-    assert accounts["bot-1"].bot_reason == "the account's type is app"
+    assert accounts["bot-1"].bot_reason == "flagged by the source"
 
 
 @pytest.mark.parametrize("user", [None, {}, {"displayName": "Nobody"}, {"accountId": "unknown"}, "fred", 7])

@@ -1,4 +1,8 @@
-"""What each account did in a GitLab project: merge requests authored, reviewed, approved and merged (metrics 2.11)."""
+"""What each account did in a GitLab project: merge requests authored, reviewed, approved and merged (metrics 2.11).
+
+One row an account, with the person whose it is. Nobody's review of a merge request of their own counts, from whichever
+of their accounts.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +37,12 @@ ROWS = """
     WITH activity AS (
         SELECT a.tenant_id, a.connection_id, a.external_project_id, a.mr_id, a.activity, a.project_id, a.account_id,
             COALESCE(u.username, a.username, 'ghost') AS username,
-            u.user_id, u.display_name, u.email, COALESCE(u.is_bot, false) AS is_bot,
+            u.user_id, u.person_id, u.display_name, u.email, COALESCE(u.is_bot, false) AS is_bot,
             -- A window and not a join with the authors: of a join with itself the planner knows nothing and may take
             -- every pair.
             bool_or(a.activity = 'authored') OVER (
                 PARTITION BY a.connection_id, a.external_project_id, a.mr_id,
-                    COALESCE(a.account_id, a.username, 'ghost')) AS is_author
+                    COALESCE(u.person_id::text, a.account_id, a.username, 'ghost')) AS is_author
         FROM wanted w
         JOIN gitlab_mr_activities a USING (connection_id, external_project_id)
         JOIN connections n ON n.id = a.connection_id
@@ -53,6 +57,7 @@ ROWS = """
         SELECT a.tenant_id, a.connection_id, a.external_project_id, a.username,
             max(a.project_id) AS project_id,
             (array_agg(a.user_id ORDER BY a.account_id, a.user_id))[1] AS user_id,
+            (array_agg(a.person_id ORDER BY a.account_id, a.person_id))[1] AS person_id,
             (array_agg(a.display_name ORDER BY a.account_id, a.display_name))[1] AS name,
             (array_agg(a.email ORDER BY a.account_id, a.email))[1] AS email,
             bool_or(a.is_bot) AS is_bot,
@@ -64,7 +69,8 @@ ROWS = """
         GROUP BY a.tenant_id, a.connection_id, a.external_project_id, a.username
     )
     SELECT c.tenant_id, c.connection_id, COALESCE(l.project_id, c.project_id) AS project_id, c.external_project_id,
-        COALESCE(l.project_name, c.external_project_id) AS project_name, c.username, c.user_id, c.name, c.email,
+        COALESCE(l.project_name, c.external_project_id) AS project_name, c.username, c.user_id,
+        c.person_id, c.name, c.email,
         c.is_bot, c.authored, c.reviewed, c.approved, c.merged
     FROM counted c LEFT JOIN latest l USING (connection_id, external_project_id)
     WHERE c.authored + c.reviewed + c.approved + c.merged > 0
@@ -75,7 +81,7 @@ SUMMARY = Summary(
     table=METADATA.tables["gitlab_mr_contributors"],
     key=("connection_id", "external_project_id"),
     identity=("tenant_id", "connection_id", "external_project_id", "username"),
-    definition_version=1,
+    definition_version=2,
     keys_of_marks=KEYS_OF_MARKS,
     all_keys=ALL_KEYS,
     rows=ROWS,

@@ -1,6 +1,7 @@
 """What each account did in a project in a month of its time zone (metrics 2.11).
 
-Accounts, not people: identities are not merged here. Two connections to one GitLab instance count once.
+One row an account, with the person whose it is; the rows of a person add up. A person approves a merge request once
+in a month, and never one of their own, from whichever account. Two connections to one instance count once.
 """
 
 from __future__ import annotations
@@ -111,19 +112,27 @@ ROWS = """
         FROM connections
     ), activity AS MATERIALIZED (
         SELECT m.project_id, m.year, m.month, m.tenant_id, n.source, n.instance, a.connection_id, a.external_project_id,
-            a.mr_id, a.activity, a.account_id, a.username, COALESCE(a.account_id, a.username, 'ghost') AS actor
+            a.mr_id, a.activity, a.account_id, a.username,
+            COALESCE(u.person_id::text, a.account_id, a.username, 'ghost') AS actor
         FROM month m
         JOIN gitlab_mr_activities a
             ON a.project_id = m.project_id AND a.occurred_at >= m.begins_at AND a.occurred_at < m.ends_at
         JOIN instance n USING (connection_id)
+        LEFT JOIN user_identities u
+            ON u.tenant_id = m.tenant_id AND u.source = n.source AND u.external_id = a.account_id
         WHERE a.activity IN ('authored', 'approved')
     ), approval AS (
-        SELECT a.* FROM activity a
+        SELECT DISTINCT ON (a.project_id, a.year, a.month, a.instance, a.external_project_id, a.mr_id, a.actor) a.*
+        FROM activity a
         WHERE a.activity = 'approved' AND NOT EXISTS (
             SELECT FROM gitlab_mr_activities o
+            LEFT JOIN user_identities u
+                ON u.tenant_id = a.tenant_id AND u.source = a.source AND u.external_id = o.account_id
             WHERE o.connection_id = a.connection_id AND o.external_project_id = a.external_project_id
               AND o.mr_id = a.mr_id AND o.activity = 'authored'
-              AND COALESCE(o.account_id, o.username, 'ghost') = a.actor)
+              AND COALESCE(u.person_id::text, o.account_id, o.username, 'ghost') = a.actor)
+        ORDER BY a.project_id, a.year, a.month, a.instance, a.external_project_id, a.mr_id, a.actor, a.account_id,
+            a.username
     ), event AS MATERIALIZED (
         SELECT DISTINCT ON (m.project_id, m.year, m.month, n.instance, e.external_id)
             m.project_id, m.year, m.month, m.tenant_id, n.source, e.author_id AS account_id, e.author AS username,
@@ -147,7 +156,7 @@ ROWS = """
     ), named AS (
         SELECT d.project_id, d.year, d.month, d.tenant_id, d.account_id, d.created, d.approved, d.is_push,
             COALESCE(u.username, d.username, 'ghost') AS username,
-            u.user_id, u.display_name, COALESCE(u.is_bot, false) AS is_bot
+            u.user_id, u.person_id, u.display_name, COALESCE(u.is_bot, false) AS is_bot
         FROM deed d
         LEFT JOIN user_identities u
             ON u.tenant_id = d.tenant_id AND u.source = d.source AND u.external_id = d.account_id
@@ -157,6 +166,7 @@ ROWS = """
                'November', 'December'])[n.month] AS month_name,
         n.username,
         (array_agg(n.user_id ORDER BY n.account_id, n.user_id))[1] AS user_id,
+        (array_agg(n.person_id ORDER BY n.account_id, n.person_id))[1] AS person_id,
         (array_agg(n.display_name ORDER BY n.account_id, n.display_name))[1] AS name,
         CAST(NULL AS text) AS squad, bool_or(n.is_bot) AS is_bot, n.project_id,
         count(DISTINCT n.created) AS mr_created, count(DISTINCT n.approved) AS mr_approved,
@@ -170,7 +180,7 @@ SUMMARY = Summary(
     table=METADATA.tables["monthly_contributions"],
     key=("project_id", "year", "month"),
     identity=("tenant_id", "year", "month", "username", "project_id"),
-    definition_version=1,
+    definition_version=2,
     keys_of_marks=KEYS_OF_MARKS,
     all_keys=ALL_KEYS,
     rows=ROWS,
