@@ -430,8 +430,8 @@ def test_accounts_are_joined_split_and_listed(shell: Shell, database: Database) 
     with database.transaction() as session:
         session.execute(
             text(
-                "INSERT INTO user_identities (tenant_id, source, external_id, username) SELECT min(id), v.source, 'x/1', "
-                "'alice' FROM tenants, (VALUES ('gitlab'), ('git')) AS v(source) GROUP BY v.source"
+                "INSERT INTO user_identities (tenant_id, source, external_id, username) SELECT min(id), v.source, "
+                "'x/1', 'alice' FROM tenants, (VALUES ('gitlab'), ('git')) AS v(source) GROUP BY v.source"
             )
         )
     assert "are one person's" in shell.done("people", "join", "gitlab:alice", "git:alice").out
