@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from connectors.gitlab.simulated.asked import asked_listing, asked_page, choice, day_of, page_headers, swap
+from connectors.gitlab.simulated.asked import asked_listing, asked_page, choice, day_of, moved, page_headers, swap
 from connectors.gitlab.simulated.model import (
     EVENT_AT,
     FIRST_PROJECT_ID,

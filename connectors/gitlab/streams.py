@@ -9,7 +9,8 @@ from datetime import timedelta
 
 from connectors.base import ConnectorKind, Stream
 from connectors.gitlab.client import GitLabConnector
-from connectors.gitlab.parse import EVENTS, MERGE_REQUESTS, parse
+from connectors.gitlab.names import EVENTS, MERGE_REQUESTS
+from connectors.gitlab.parse import parse
 
 STREAMS = (
     Stream(

@@ -1,0 +1,197 @@
+"""Merge requests with all their parts, as bytes; what they mean stands in merge_request_parse.py.
+
+External ids. A merge request is `<project id>!<iid>`, e.g. `278964!12`: GitLab has no request by global id, an iid is
+never given again, and the numeric id of a project survives renaming and moving.
+
+A page of the listing that holds one instant only is read by the time of creation, which never changes, within it.
+
+Requests. Each merge request costs four requests besides its hundredth of a listing. Nothing in a row of the listing
+proves that a part is empty (system notes are in no count, and closing and reopening leave no trace), so none is left
+out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from connectors.base import Item, Page
+from connectors.decoding import Time, decoded
+from connectors.gitlab.api import PAGE_ROWS_COUNT, Api, Failures, iso, unreadable_name
+from connectors.gitlab.updates import (
+    AHEAD_COUNT,
+    Listed,
+    Row,
+    advanced,
+    by_update,
+    oldest_update,
+    pages_of,
+    untold,
+)
+from connectors.http import fetch_ahead
+from models.errors import BadRecordError
+
+IIDS_PER_REQUEST_COUNT = 50
+
+_BY_TIME = {"scope": "all", "state": "all", "sort": "asc"}
+
+
+class MergeRequestRow(Row, frozen=True, gc=False):
+    """What a listing must say about a merge request."""
+
+    iid: int
+    created_at: Time
+
+
+class _Payload(msgspec.Struct, gc=False):
+    """A merge request with its parts as received. None: the source does not show that part."""
+
+    merge_request: msgspec.Raw
+    commits: list[msgspec.Raw] | None
+    notes: list[msgspec.Raw] | None
+    approvals: msgspec.Raw | None
+    state_events: list[msgspec.Raw] | None
+    truncated: bool
+
+
+_ROW = msgspec.json.Decoder(MergeRequestRow)
+_Rows = list[tuple[MergeRequestRow, msgspec.Raw]]
+
+
+class MergeRequests:
+    """Reads merge requests.
+
+    Args:
+        api: the instance.
+        pool: fetches parts.
+    """
+
+    def __init__(self, api: Api, pool: Executor) -> None:
+        self._api = api
+        self._pool = pool
+
+    def oldest_update(self, project_id: int) -> datetime | None:
+        """The earliest update time."""
+        return oldest_update(_Listing(self._api, project_id))
+
+    def pages(
+        self, project_id: int, since: datetime | None, until: datetime, resume_token: str | None
+    ) -> Iterator[Page]:
+        """Those that were updated in a span, with all their parts."""
+        steps = by_update(_Listing(self._api, project_id), since, until, resume_token)
+        return pages_of(self._pool, steps, partial(self._assembled, project_id), since, until)
+
+    def listing(self, project_id: int) -> Iterator[tuple[str, ...]]:
+        """The ids of all."""
+        for rows, _, _ in _Listing(self._api, project_id).by_creation({"view": "simple"}, None):
+            if rows:
+                yield tuple(merge_request_id(project_id, row.iid) for row, _ in rows)
+
+    def fetch(self, project_id: int, external_ids: tuple[str, ...]) -> Page:
+        """Some of them, through the listing, so that the rows are those of `pages`: a single one shows more fields."""
+        iids = [
+            int(iid) for owner, _, iid in (name.partition("!") for name in external_ids) if owner == str(project_id)
+        ]
+        rows: dict[int, tuple[MergeRequestRow, msgspec.Raw]] = {}
+        failures: Failures = []
+        for start in range(0, len(iids), IIDS_PER_REQUEST_COUNT):
+            wanted = {"iids[]": iids[start : start + IIDS_PER_REQUEST_COUNT]}
+            listed = _Listing(self._api, project_id).page(order_by="created_at", **wanted)
+            rows.update((row.iid, (row, raw)) for row, raw in listed.rows)
+            failures += listed.failures
+        calls = (partial(self._assembled, project_id, row, raw) for row, raw in rows.values())
+        items = tuple(item for found in fetch_ahead(self._pool, calls, AHEAD_COUNT) for item in found)
+        return Page(items=items, failures=tuple(failures))
+
+    def _assembled(self, project_id: int, row: MergeRequestRow, raw: msgspec.Raw) -> tuple[Item, ...]:
+        """Fetch the parts of a merge request and join them with its row, all as received."""
+        api, path = self._api, f"/projects/{project_id}/merge_requests/{row.iid}"
+        commits, is_commits_cut = api.part(f"{path}/commits")
+        notes, is_notes_cut = api.part(f"{path}/notes", sort="asc", order_by="created_at")
+        events, is_events_cut = api.part(f"{path}/resource_state_events")
+        approvals = api.raw_if_shown(f"{path}/approvals")
+        if commits is None and notes is None and events is None and approvals is None:
+            # One missing part is a feature that is off; all of them may be the whole project, hidden since the listing.
+            api.project(str(project_id))
+        payload = _Payload(
+            merge_request=raw,
+            commits=commits,
+            notes=notes,
+            approvals=approvals,
+            state_events=events,
+            truncated=is_commits_cut or is_notes_cut or is_events_cut,
+        )
+        return (Item(merge_request_id(project_id, row.iid), msgspec.json.encode(payload)),)
+
+
+class _Listing:
+    """The merge requests of a project; see `connectors.gitlab.updates.Listing`."""
+
+    def __init__(self, api: Api, project_id: int) -> None:
+        self._api = api
+        self._project_id = project_id
+
+    def page(self, **params: Any) -> Listed[MergeRequestRow]:
+        path = f"/projects/{self._project_id}/merge_requests"
+        raws, is_more = self._api.page(path, **{"per_page": PAGE_ROWS_COUNT, **_BY_TIME, **params})
+        listed = Listed[MergeRequestRow]([], [], is_more)
+        for raw in raws:
+            try:
+                listed.rows.append((decoded(bytes(raw), _ROW), raw))
+            except BadRecordError as error:
+                listed.failures.append((_name_of_unreadable(self._project_id, raw), error.message, bytes(raw)))
+        return listed
+
+    def inside(
+        self, instant: dict[str, str], inner_at: datetime | None
+    ) -> Iterator[tuple[_Rows, Failures, datetime | None]]:
+        return self.by_creation(instant, inner_at)
+
+    def by_creation(
+        self, filters: Mapping[str, Any], cursor: datetime | None
+    ) -> Iterator[tuple[_Rows, Failures, datetime | None]]:
+        """Walk merge requests by the time of their creation, which never changes, so that nothing moves.
+
+        Args:
+            filters: which of them.
+            cursor: where to begin; None at the beginning.
+
+        Returns:
+            The new rows and failures of each page, and where to go on after it.
+        """
+        page_number = 1
+        seen: set[tuple[int, datetime]] = set()
+        told: set[str] = set()
+        while True:
+            after = {"created_after": iso(cursor)} if cursor else {}
+            listed = self.page(order_by="created_at", page=page_number, **filters, **after)
+            times = [row.created_at for row, _ in listed.rows]
+            fresh = [(row, raw) for row, raw in listed.rows if (row.id, row.created_at) not in seen]
+            seen.update((row.id, row.created_at) for row, _ in fresh)
+            yield fresh, untold(listed.failures, told), max(times, default=cursor)
+            if not listed.has_next:
+                return
+            if times and times[0] != times[-1]:
+                cursor, page_number = advanced(cursor, times), 1
+                seen = {(row_id, at) for row_id, at in seen if at >= cursor}
+            else:
+                # More than a page was created in one instant: only its page numbers are left to go by.
+                page_number += 1
+
+
+def merge_request_id(project_id: int, iid: int) -> str:
+    """The external id of a merge request."""
+    return f"{project_id}!{iid}"
+
+
+def _name_of_unreadable(project_id: int, raw: msgspec.Raw) -> str:
+    try:
+        iid = msgspec.json.decode(raw, type=dict[str, Any])["iid"]
+        return merge_request_id(project_id, int(iid))
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError):
+        return f"{project_id}!{unreadable_name(raw)}"

@@ -1,0 +1,6 @@
+"""The names of GitLab's streams."""
+
+from __future__ import annotations
+
+MERGE_REQUESTS = "merge_requests"
+EVENTS = "events"
