@@ -91,7 +91,7 @@ def copy_rows(
 
     Args:
         session: inside a transaction.
-        target: the table, as an identifier.
+        target: a temporary table, as an identifier: PostgreSQL refuses COPY into one with row-level security.
         columns: in the order of each row's values.
         rows: any iterable; it is streamed.
 
@@ -207,6 +207,13 @@ class Landing:
         """COPY rows in; returns how many."""
         return copy_rows(self.session, self.name, self.columns, rows)
 
+    def insert(self) -> int:
+        """Insert the landed rows, of which none is stored yet; returns how many."""
+        names = self._names(column.name for column in self.columns)
+        statement = sql.SQL("INSERT INTO {target} ({names}) SELECT {names} FROM {landing}")
+        with driver(self.session).cursor() as cursor:
+            return cursor.execute(statement.format(target=self.target, names=names, landing=self.name)).rowcount
+
     def upsert(
         self,
         key: Sequence[str],
@@ -296,3 +303,13 @@ def upsert(
     landing = Landing(session, table, columns)
     landing.fill(rows)
     return landing.upsert(key, newer=newer, keep=keep, key_filter=key_filter, is_mostly_same=is_mostly_same)
+
+
+def insert(session: Session, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
+    """COPY rows that are not stored yet, and insert them; returns how many.
+
+    Transaction: the caller's.
+    """
+    landing = Landing(session, table, columns)
+    landing.fill(rows)
+    return landing.insert()

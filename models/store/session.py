@@ -21,7 +21,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from models.errors import PlumblineError, ServerUnavailableError, UsageError
@@ -31,6 +31,11 @@ LOCK_TIMEOUT_SECONDS = 60
 MIGRATION_LOCK = "plumbline:migrate"
 MIGRATION_POLL_SECONDS = 0.2
 OLDEST_POSTGRESQL = 150000
+
+AS_TENANT = text(
+    "SELECT set_config('role', 'plumbline_api', true), set_config('plumbline.tenant_id', :tenant, true), "
+    "set_config('plumbline.changed_by', :changed_by, true)"
+)
 
 _open_transactions: ContextVar[int] = ContextVar("open_transactions", default=0)
 
@@ -98,6 +103,24 @@ class Database:
             raise
         finally:
             _open_transactions.reset(token)
+
+    @contextmanager
+    def tenant_transaction(self, tenant_id: int, *, changed_by: str = "") -> Iterator[Session]:
+        """One transaction that sees and writes the rows of one tenant: what the API answers a tenant from.
+
+        Role and tenant end with the transaction, however it ends, so a pooled connection keeps neither. This guards
+        against statements that forget the tenant; who may send any statement may also set another one.
+
+        Args:
+            tenant_id: whose rows.
+            changed_by: who is said to have made the changes, e.g. `user:7`.
+
+        Raises:
+            ServerUnavailableError: the database does not answer; verdict retry.
+        """
+        with self.transaction() as session:
+            session.execute(AS_TENANT, {"tenant": str(tenant_id), "changed_by": changed_by})
+            yield session
 
     @contextmanager
     def advisory_lock(self, name: str) -> Iterator[bool]:
@@ -194,6 +217,9 @@ def migrate(database: Database, revision: str = "head") -> tuple[str | None, str
 
     Returns:
         The revisions before and after.
+
+    Raises:
+        UsageError: a migration needs something first that a person has to do; it says what.
     """
     with database.engine.connect() as connection:
         _wait_for_migration_lock(connection)
@@ -207,6 +233,11 @@ def migrate(database: Database, revision: str = "head") -> tuple[str | None, str
                 command.upgrade(config, revision)
             after = MigrationContext.configure(connection).get_current_revision()
             connection.rollback()
+        except DBAPIError as error:
+            connection.rollback()
+            if isinstance(error.orig, psycopg.errors.RaiseException):  # raised by the migration, for a person to read
+                raise UsageError(error.orig.diag.message_primary) from error
+            raise
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": lock_key(MIGRATION_LOCK)})
             connection.commit()

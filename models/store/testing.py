@@ -11,12 +11,11 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from psycopg import sql
 from sqlalchemy import Table, text
 from sqlalchemy.orm import Session
 
 from models.records import TestAttempt, TestReport
-from models.store.copy import copy_rows
+from models.store import copy
 from models.store.sync import Target
 from models.tables import METADATA
 
@@ -207,12 +206,7 @@ def write_attempts(session: Session, report_id: int, attempts: Sequence[TestAtte
     Returns:
         Rows written, steps included.
     """
-    written = copy_rows(
-        session,
-        sql.Identifier(SCENARIOS.name),
-        [SCENARIOS.c[name] for name in SCENARIO_COLUMNS],
-        _scenario_rows(report_id, attempts),
-    )
+    written = copy.insert(session, SCENARIOS, SCENARIO_COLUMNS, _scenario_rows(report_id, attempts))
     rows = session.execute(
         text(
             "SELECT result_uuid, id FROM allure_scenarios "
@@ -221,12 +215,7 @@ def write_attempts(session: Session, report_id: int, attempts: Sequence[TestAtte
         {"report": report_id, "uuids": [each.result_uuid for each in attempts]},
     )
     scenario_ids: dict[str, int] = dict(rows.all())
-    return written + copy_rows(
-        session,
-        sql.Identifier(STEPS.name),
-        [STEPS.c[name] for name in STEP_COLUMNS],
-        _step_rows(attempts, scenario_ids),
-    )
+    return written + copy.insert(session, STEPS, STEP_COLUMNS, _step_rows(attempts, scenario_ids))
 
 
 def finish_report(

@@ -31,6 +31,7 @@ class Notification(Times, Base):
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))
+    tenant_id: Mapped[int | None] = reference("tenants.id", comment="Whose business it is; NULL: the platform's")
     type: Mapped[str]
     notifiable_type: Mapped[str] = mapped_column(comment="Whom it is for: user, …")
     notifiable_id: Mapped[BigInt]

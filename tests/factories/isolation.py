@@ -1,0 +1,62 @@
+"""What a migration says to the database so that a table keeps to models/tables/isolation.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlalchemy import Table
+
+from models.tables import isolation
+from models.tables.isolation import API_ROLE, CLOSED, UNREADABLE, WORKERS_ROLE, WRITABLE, Child, NoTenants, Own
+
+TENANT = "(SELECT nullif(current_setting('plumbline.tenant_id', true), '')::bigint)"
+
+
+def statements(table: Table) -> Iterator[str]:
+    """Policies and the API's grants of a table; a migration that makes one has these."""
+    name, rule = table.name, isolation.whose(table)
+    if not isinstance(rule, NoTenants):
+        yield f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY"
+        yield f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY"
+        yield f"CREATE POLICY workers ON {name} TO {WORKERS_ROLE} USING (true) WITH CHECK (true)"
+        yield f"CREATE POLICY tenant ON {name} TO {API_ROLE} USING ({belongs(name, rule)})"
+        if isinstance(rule, Own) and rule.defaults_are_shown:
+            yield f"CREATE POLICY defaults ON {name} FOR SELECT TO {API_ROLE} USING ({rule.column} IS NULL)"
+    if named := [names_own(table, column) for column in isolation.references(table)]:
+        verb = "FOR INSERT" if name in isolation.CHECKED_AT_INSERT else "FOR ALL"
+        using = "" if name in isolation.CHECKED_AT_INSERT else "USING (true) "
+        yield (
+            f"CREATE POLICY names_own ON {name} AS RESTRICTIVE {verb} TO {API_ROLE} "
+            f"{using}WITH CHECK ({' AND '.join(named)})"
+        )
+    yield from grants(table)
+
+
+def belongs(name: str, rule: Own | Child) -> str:
+    """What is true of a row of the tenant."""
+    if isinstance(rule, Own):
+        return f"{rule.column} = {TENANT}"
+    return f"EXISTS (SELECT FROM {rule.parent} p WHERE p.{rule.key} = {name}.{rule.column})"
+
+
+def names_own(table: Table, column: str) -> str:
+    """What is true where a column names nothing, or a row of the tenant."""
+    target = isolation.references(table)[column]
+    rule = isolation.WHOSE.get(target)
+    if target == table.name:  # a policy may not read its own table
+        condition = f"row_is_visible('{target}', {column})"
+    else:
+        own = " AND p.tenant_id IS NOT NULL" if isinstance(rule, Own) and rule.defaults_are_shown else ""
+        condition = f"EXISTS (SELECT FROM {target} p WHERE p.id = {table.name}.{column}{own})"
+    return f"({column} IS NULL OR {condition})" if table.c[column].nullable else condition
+
+
+def grants(table: Table) -> Iterator[str]:
+    """The rights of the API's role."""
+    if table.name in CLOSED:
+        return
+    hidden = UNREADABLE.get(table.name, ())
+    shown = [column.name for column in table.c if column.name not in hidden] if hidden else []
+    for verb, columns in {"SELECT": shown, **WRITABLE.get(table.name, {})}.items():
+        some = f" ({', '.join(columns)})" if columns else ""
+        yield f"GRANT {verb}{some} ON {table.name} TO {API_ROLE}"
