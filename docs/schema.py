@@ -16,7 +16,9 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.sql.elements import ClauseElement
 
 from models import tables
+from models.tables import isolation
 from models.tables.base import Base
+from models.tables.isolation import Child, NoTenants, Own
 
 PAGE = Path(__file__).with_name("schema.md")
 SUBJECTS = [name for name in tables.__all__ if name not in ("METADATA", "base")]
@@ -86,9 +88,22 @@ def index_line(index: Index) -> str:
     return f"{kind} ({columns}){using}{where}"
 
 
+def whose_line(table: Table) -> str:
+    """Whose its rows are, and who sees them."""
+    match isolation.whose(table):
+        case Own(column, defaults_are_shown):
+            shown = "; every tenant sees rows with NULL" if defaults_are_shown else ""
+            whose = f"Rows of tenants, by `{column}`{shown}."
+        case Child(column, parent, key):
+            whose = f"Rows of tenants, by `{column}` → `{parent}.{key}`."
+        case NoTenants(reason):
+            whose = f"Rows of no tenant: {reason}."
+    return f"{whose} Closed to the API's role." if table.name in isolation.CLOSED else whose
+
+
 def table_lines(table: Table) -> Iterator[str]:
     """The section of a table."""
-    yield f"### {table.name}\n\n{table.comment}\n"
+    yield f"### {table.name}\n\n{table.comment} {whose_line(table)}\n"
     yield "| column | type | null | default | what it says |\n|---|---|---|---|---|"
     for column in table.columns:
         name = f"**{column.name}**" if column.primary_key else column.name

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -86,9 +87,9 @@ def database_url(url: str, name: str) -> str:
     return make_url(url).set(database=name).render_as_string(hide_password=False)
 
 
-@pytest.fixture
-def database(template_url: str) -> Iterator[Database]:
-    """A migrated database of the test's own."""
+@contextmanager
+def clone(template_url: str) -> Iterator[Database]:
+    """A migrated database, dropped at the end."""
     name = f"test_{next(_numbers)}"
     template = make_url(template_url).database
     admin_url = database_url(template_url, "postgres")
@@ -103,6 +104,20 @@ def database(template_url: str) -> Iterator[Database]:
         made.close()
         with psycopg.connect(admin_url, autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def database(template_url: str) -> Iterator[Database]:
+    """A migrated database of the test's own."""
+    with clone(template_url) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_database(template_url: str) -> Iterator[Database]:
+    """A migrated database of the module's own, for tests that do not disturb each other."""
+    with clone(template_url) as made:
+        yield made
 
 
 @pytest.fixture

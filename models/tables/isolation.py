@@ -208,6 +208,8 @@ def whose(table: Table) -> Whose:
 def references(table: Table) -> dict[str, str]:
     """Column to table: the rows of tenants that a row names, beside the one that makes it its tenant's."""
     rule = whose(table)
+    if isinstance(rule, NoTenants):
+        return {}
     named = {
         key.parent.name: key.column.table.name
         for key in table.foreign_keys

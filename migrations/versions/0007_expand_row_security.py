@@ -13,8 +13,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0005"
-down_revision = "0004"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
@@ -25,14 +25,14 @@ OWN = (
     "allure_report", "audit_events", "audit_logs", "audit_logs_archive", "bot_rules", "bug_analytics_daily",
     "bug_budget", "bug_budget_policies", "bug_history", "business_calendars", "calendar_holidays", "change_log",
     "connections", "data_subject_requests", "decision_logs", "dirty_keys", "documents", "entity_metadata",
-    "erasure_ledger", "flake_scores", "gitlab_deployment_merge_requests", "gitlab_deployments", "gitlab_events",
-    "gitlab_mr_activities", "gitlab_mr_contributors", "gitlab_mr_lead_times", "gitlab_pipelines", "hmac_secrets",
-    "import_logs", "jira_fields", "jira_issue_changes", "jira_lead_times", "jira_statuses", "jira_table_history",
-    "jira_table_history_archive", "job_runs", "legal_holds", "metric_restatements", "metric_weights",
-    "monthly_contributions", "notification_channels", "notification_rules", "notifications", "outbox_events",
-    "owner_rules", "personal_access_tokens", "portfolio_metrics", "prd_reviews", "projects", "repositories",
-    "sla_policies", "status_mappings", "telemetry_events", "tenant_users", "test_cases", "user_identities",
-    "user_invitations", "workflow_sagas",
+    "erasure_ledger", "flake_scores", "gitlab_deployment_merge_requests", "gitlab_deployments",
+    "gitlab_environments", "gitlab_events", "gitlab_jobs", "gitlab_mr_activities", "gitlab_mr_contributors",
+    "gitlab_mr_lead_times", "gitlab_pipelines", "hmac_secrets", "import_logs", "jira_fields", "jira_issue_changes",
+    "jira_lead_times", "jira_statuses", "jira_table_history", "jira_table_history_archive", "job_runs",
+    "legal_holds", "metric_restatements", "metric_weights", "monthly_contributions", "notification_channels",
+    "notification_rules", "notifications", "outbox_events", "owner_rules", "personal_access_tokens",
+    "portfolio_metrics", "prd_reviews", "projects", "repositories", "sla_policies", "status_mappings",
+    "telemetry_events", "tenant_users", "test_cases", "user_identities", "user_invitations", "workflow_sagas",
 )  # fmt: skip
 
 DEFAULTS = (
@@ -98,7 +98,9 @@ NAMED = {
         "repository_id?": "repositories",
         "sync_scope_id": "sync_scopes",
     },
+    "gitlab_environments": {"connection_id": "connections", "sync_scope_id": "sync_scopes"},
     "gitlab_events": {"connection_id": "connections", "project_id?": "projects"},
+    "gitlab_jobs": {"connection_id": "connections", "project_id?": "projects", "sync_scope_id": "sync_scopes"},
     "gitlab_mr_activities": {"connection_id": "connections", "project_id?": "projects"},
     "gitlab_mr_contributors": {"connection_id": "connections", "project_id?": "projects"},
     "gitlab_mr_lead_times": {
@@ -189,7 +191,6 @@ WRITABLE = {
     "webhook_deliveries": {"INSERT": ""},
     "webhook_delivery_keys": {"INSERT": ""},
 }
-
 
 # Once for each statement, and NULL, which no row equals, where nothing is set: of a setting that was local to a
 # transaction an empty text is left behind.
