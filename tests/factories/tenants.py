@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Column, Enum, Table, insert
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.schema import sort_tables
 
@@ -41,6 +42,9 @@ FITTING: dict[str, dict[str, Any]] = {
     "sla_policies": {"response_seconds": 60},
 }
 
+OTHERS = {"identity_decisions": {"other_identity_id": "user_identities"}}
+"""Columns that must name another row than the one of the tenant, with the table of it."""
+
 
 def _in_order() -> list[Table]:
     """All tables, each after those that its rows name, with a foreign key or without."""
@@ -55,7 +59,11 @@ def make_tenant(session: Session, name: str) -> dict[str, Row]:
     made["tenants"] = _insert(session, METADATA.tables["tenants"], {"name": name, "slug": name})
     for table in _in_order():
         if table.name != "tenants":
-            made[table.name] = _insert(session, table, _values(table, made))
+            others = {
+                column: _insert(session, METADATA.tables[target], _values(METADATA.tables[target], made))["id"]
+                for column, target in OTHERS.get(table.name, {}).items()
+            }
+            made[table.name] = _insert(session, table, _values(table, made) | others)
     return made
 
 
@@ -70,7 +78,10 @@ def make_platform_rows(session: Session, tenant: Mapping[str, Row]) -> dict[str,
 
 
 def _insert(session: Session, table: Table, values: Row) -> Row:
-    return session.execute(insert(table).values(**values).returning(*table.c)).mappings().one()
+    try:
+        return session.execute(insert(table).values(**values).returning(*table.c)).mappings().one()
+    except IntegrityError as error:
+        raise AssertionError(f"say in tests/factories/tenants.py what a row of {table.name} needs") from error
 
 
 def _values(table: Table, made: Mapping[str, Row]) -> dict[str, Any]:
@@ -110,7 +121,7 @@ def _value(column: Column[Any], named: Row, made: Mapping[str, Row]) -> Any:
     if column.name.endswith("_hash") and column.type.python_type is str:
         return uuid.uuid4().hex * 2
     if column.type.python_type is str:
-        return f"{column.name} of {made['tenants']['slug']}"
+        return f"{column.name} {next(_numbers)} of {made['tenants']['slug']}"
     if column.primary_key and column.type.python_type is int:
         return next(_numbers)
     return VALUES.get(column.type.python_type, 1)

@@ -13,8 +13,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 
@@ -27,12 +27,13 @@ OWN = (
     "connections", "data_subject_requests", "decision_logs", "dirty_keys", "documents", "entity_metadata",
     "erasure_ledger", "flake_scores", "gitlab_deployment_merge_requests", "gitlab_deployments",
     "gitlab_environments", "gitlab_events", "gitlab_jobs", "gitlab_mr_activities", "gitlab_mr_contributors",
-    "gitlab_mr_lead_times", "gitlab_pipelines", "hmac_secrets", "import_logs", "jira_fields", "jira_issue_changes",
-    "jira_lead_times", "jira_statuses", "jira_table_history", "jira_table_history_archive", "job_runs",
-    "legal_holds", "metric_restatements", "metric_weights", "monthly_contributions", "notification_channels",
-    "notification_rules", "notifications", "outbox_events", "owner_rules", "personal_access_tokens",
-    "portfolio_metrics", "prd_reviews", "projects", "repositories", "sla_policies", "status_mappings",
-    "telemetry_events", "tenant_users", "test_cases", "user_identities", "user_invitations", "workflow_sagas",
+    "gitlab_mr_lead_times", "gitlab_pipelines", "hmac_secrets", "identity_decisions", "import_logs", "jira_fields",
+    "jira_issue_changes", "jira_lead_times", "jira_statuses", "jira_table_history", "jira_table_history_archive",
+    "job_runs", "legal_holds", "metric_restatements", "metric_weights", "monthly_contributions",
+    "notification_channels", "notification_rules", "notifications", "outbox_events", "owner_rules",
+    "personal_access_tokens", "portfolio_metrics", "prd_reviews", "projects", "repositories", "sla_policies",
+    "status_mappings", "telemetry_events", "tenant_users", "test_cases", "user_identities", "user_invitations",
+    "workflow_sagas",
 )  # fmt: skip
 
 DEFAULTS = (
@@ -116,6 +117,7 @@ NAMED = {
         "sync_scope_id": "sync_scopes",
     },
     "hmac_secrets": {"repository_id?": "repositories"},
+    "identity_decisions": {"identity_id": "user_identities", "other_identity_id?": "user_identities"},
     "jira_fields": {"connection_id": "connections"},
     "jira_issue_changes": {"connection_id": "connections"},
     "jira_lead_times": {"bug_budget_id?": "bug_budget", "connection_id": "connections", "project_id?": "projects"},
