@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from connectors.base import ConnectorKind
+from connectors.github import streams as github
 from connectors.gitlab import streams as gitlab
 from connectors.jira import streams as jira
 from models.errors import UsageError
 
-KINDS: Mapping[str, ConnectorKind] = {"gitlab": gitlab.KIND, "jira": jira.KIND}
+KINDS: Mapping[str, ConnectorKind] = {each.kind: each for each in (github.KIND, gitlab.KIND, jira.KIND)}
 """Polled sources. Allure results are files and come in through `connectors.allure.results`."""
 
 

@@ -1,0 +1,1 @@
+"""GitHub: pull requests, issues, workflow runs and deployments to records."""

@@ -1,0 +1,28 @@
+"""What is collected from a GitHub repository, and how GitHub is entered in the registry.
+
+What belongs here: names of streams, their overlaps and parser versions. What does not: requests and payloads. Streams
+have our names, so that what they bring is compared like any other forge's: pull requests are merge_requests.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from connectors.base import ConnectorKind, Stream
+from connectors.github.client import GitHubConnector
+from connectors.github.parse import ISSUES, MERGE_REQUESTS, STATUSES, parse
+
+STREAMS = (
+    Stream(name=STATUSES, overlap=timedelta(), is_incremental=False),
+    # GitHub answers from replicas that may lag, and shows whole seconds.
+    Stream(name=MERGE_REQUESTS, overlap=timedelta(minutes=10)),
+    Stream(name=ISSUES, overlap=timedelta(minutes=10), depends_on=(STATUSES,)),
+)
+
+KIND = ConnectorKind(
+    kind="github",
+    streams={stream.name: stream for stream in STREAMS},
+    connect=GitHubConnector,
+    parse=parse,
+    is_forge=True,
+)
