@@ -1,4 +1,4 @@
-"""`plumbline connection`: the instances of Jira and GitLab that we read from, and whether they let us.
+"""`plumbline connection`: the instances that we read from, and whether they let us.
 
 Secrets come from the environment or stdin, never from an argument, which everybody on the machine could read.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from workers.settings import Settings
 
 app = typer.Typer()
-group = typer.Typer(no_args_is_help=True, help="Instances of Jira and GitLab that are read from.")
+group = typer.Typer(no_args_is_help=True, help="Instances of Jira, GitLab and GitHub that are read from.")
 app.add_typer(group, name="connection")
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the connection.")]
@@ -43,7 +43,7 @@ CLOCK_REMARK_SECONDS = 30
 
 @group.command("add")
 def add(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="jira or gitlab.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="jira, gitlab or github.")],
     name: NameArgument,
     url: Annotated[str, typer.Option("--url", metavar="URL", help="Address of the instance.")],
     user: UserOption = None,

@@ -59,7 +59,7 @@ def _options(
         False, "--version", help="Print the version.", callback=_version, is_eager=True, expose_value=False
     ),
 ) -> None:
-    """Keeps one PostgreSQL database of engineering quality true: Jira, GitLab and Allure into analytics tables."""
+    """Keeps one PostgreSQL database of engineering quality true: issues, changes and tests into analytics tables."""
 
 
 def include(names: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""`plumbline simulate`: a Jira or GitLab on this machine that behaves as the real ones do, with faults where wanted."""
+"""`plumbline simulate`: a Jira, GitLab or GitHub here that behaves as the real ones do, with faults where wanted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from workers.supervisor import ProcessSpec
 
 app = typer.Typer()
-group = typer.Typer(no_args_is_help=True, help="A local Jira or GitLab, with faults where wanted.")
+group = typer.Typer(no_args_is_help=True, help="A local Jira, GitLab or GitHub, with faults where wanted.")
 app.add_typer(group, name="simulate")
 
 PortOption = Annotated[int, typer.Option("--port", metavar="P", min=1, max=65_535, help="Where on this machine.")]
@@ -98,6 +98,37 @@ def gitlab(
         is_clock_running=True,
     )
     _serve(simulator, port, kind="gitlab", token=simulator.token, user="", key="acme/payments")
+
+
+@group.command("github")
+def github(
+    port: PortOption,
+    pull_requests: Annotated[
+        int, typer.Option("--pull-requests", metavar="N", min=0, help="How many pull requests.")
+    ] = 120,
+    issues: Annotated[int, typer.Option("--issues", metavar="N", min=0, help="How many issues.")] = 80,
+    seed: SeedOption = 1,
+    latency_ms: LatencyOption = 0,
+    faults: FaultsOption = "",
+    now: NowOption = None,
+) -> None:
+    """Serve a simulated GitHub Enterprise Server until Ctrl-C.
+
+    Example:
+        plumbline simulate github --port 8092 --pull-requests 500 --issues 200
+    """
+    from connectors.github.simulator import GitHubSimulator
+
+    simulator = GitHubSimulator(
+        pull_requests=pull_requests,
+        issues=issues,
+        seed=seed,
+        latency_ms=latency_ms,
+        faults=faults,
+        now=_clock(now),
+        is_clock_running=True,
+    )
+    _serve(simulator, port, kind="github", token=simulator.token, user="", key="acme/payments")
 
 
 def demo_processes(settings: Settings) -> list[ProcessSpec]:

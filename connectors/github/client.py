@@ -183,18 +183,18 @@ class GitHubConnector:
         """Ask the instance who it is, who we are to it, and what time it has."""
         remarks: list[str] = []
         try:
-            meta = self._object("/meta", _META)
+            meta = self._get(self._url("/meta"), _META)[0]
         except GoneError as error:
             raise SourceRequestError(
                 f"There is no GitHub at {self._api_url}: it has no /meta.", **error.facts
             ) from error
         try:
-            account = self._object("/user", _USER).login
+            account = self._get(self._url("/user"), _USER)[0].login
         except ForbiddenResourceError:
             account = "an app's installation"
         repositories = None
         with suppress(ForbiddenResourceError, GoneError):
-            repositories = self._list("/user/repos", per_page=1)[0]
+            repositories = self._list(self._url("/user/repos", per_page=1))[0]
         if repositories == []:
             remarks.append("The token sees no repository.")
         return Probe(
@@ -209,7 +209,7 @@ class GitHubConnector:
         """The instance's own clock, aware UTC."""
         if not self._policy.has_server_time:
             with suppress(ForbiddenResourceError, GoneError):  # a refusal tells the time as well
-                self._get(f"{self._api_url}/rate_limit")  # the one request that is not counted
+                self._get(self._url("/rate_limit"), _OBJECT)  # the one request that is not counted
         return self._policy.server_now()
 
     def check_scope(self, scope: ScopeSpec) -> str:
@@ -218,7 +218,7 @@ class GitHubConnector:
         Raises:
             GoneError: it does not exist or is hidden.
         """
-        return self._repository(scope.external_key).full_name
+        return self._repository(scope.external_key, is_asked_again=True).full_name
 
     def oldest_update(self, scope: ScopeSpec, stream: str) -> datetime | None:
         """The earliest update time of issues and pull requests alike, or None where there are none."""
@@ -273,8 +273,15 @@ class GitHubConnector:
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
-    def _get(self, url: str) -> tuple[bytes, Mapping[str, str]]:
-        """GET an absolute address; what has not changed since this process asked last comes from what it kept."""
+    def _url(self, path: str, **params: Any) -> str:
+        return f"{self._api_url}{path}?{urlencode(params)}" if params else f"{self._api_url}{path}"
+
+    def _get(self, url: str, decoder: msgspec.json.Decoder[T]) -> tuple[T, bytes, Mapping[str, str]]:
+        """GET an absolute address; what has not changed since this process asked last comes from what it kept.
+
+        Returns:
+            What was received, decoded and as it came, and the headers.
+        """
         known = _KNOWN.get(self._gate_key, url)
         headers = {**self._headers, "If-None-Match": known[0]} if known else self._headers
         answer = self._policy.get_plain(url, headers)
@@ -282,36 +289,26 @@ class GitHubConnector:
             answer = exchange(lambda: self._session.get(url, headers=headers))
         body, answer_headers = answer
         if known and not body:
-            return known[1], known[2]
-        _KNOWN.keep(self._gate_key, url, body, answer_headers)
-        return body, answer_headers
-
-    def _url(self, path: str, params: Mapping[str, Any]) -> str:
-        return f"{self._api_url}{path}?{urlencode(params)}" if params else f"{self._api_url}{path}"
-
-    def _object(self, path: str, decoder: msgspec.json.Decoder[T]) -> T:
-        body, _ = self._get(self._url(path, {}))
-        return self._readable(path, body, decoder)
-
-    def _list(self, path: str, **params: Any) -> tuple[list[msgspec.Raw], str | None]:
-        """The first page of a listing as received, and where the next one is."""
-        return self._list_at(self._url(path, params))
-
-    def _list_at(self, url: str) -> tuple[list[msgspec.Raw], str | None]:
-        body, headers = self._get(url)
-        links = parse_header_links(headers.get("Link", ""))
-        next_url = next((link["url"] for link in links if link.get("rel") == "next"), None)
-        return self._readable(urlsplit(url).path, body, _LIST), next_url
-
-    def _readable(self, path: str, body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+            _, body, answer_headers = known
         try:
-            return decoded(body, decoder)
+            value = decoded(body, decoder)
         except BadRecordError as error:
             # An answer of the wrong shape as a whole is one that was cut short or came from a proxy.
-            host = urlsplit(self._api_url).hostname
+            parts = urlsplit(url)
             raise TransientSourceError(
-                f"{host} answered {path} with something that cannot be read: {error.message}.", host=host, path=path
+                f"{parts.hostname} answered {parts.path} with something that cannot be read: {error.message}.",
+                host=parts.hostname,
+                path=parts.path,
             ) from error
+        # Only now: one that cannot be read would be believed for as long as nothing changes.
+        _KNOWN.keep(self._gate_key, url, body, answer_headers)
+        return value, body, answer_headers
+
+    def _list(self, url: str) -> tuple[list[msgspec.Raw], str | None]:
+        """A page of a listing as received, and where the next one is."""
+        rows, _, headers = self._get(url, _LIST)
+        links = parse_header_links(headers.get("Link", ""))
+        return rows, next((link["url"] for link in links if link.get("rel") == "next"), None)
 
     def _repository(self, key: str, *, is_asked_again: bool = False) -> _Repository:
         """A repository by name or id; a redirect from an old name has been followed."""
@@ -319,7 +316,7 @@ class GitHubConnector:
             if not key.isdigit() and not _KEY.fullmatch(key):
                 raise UsageError(f"{key!r} is no repository; write owner/name.")
             path = f"/repositories/{key}" if key.isdigit() else f"/repos/{key}"
-            self._repositories[key] = self._object(path, _REPOSITORY)
+            self._repositories[key] = self._get(self._url(path), _REPOSITORY)[0]
         return self._repositories[key]
 
     # --- walking ------------------------------------------------------------------------------------------------------
@@ -418,10 +415,10 @@ class GitHubConnector:
         wanted = {"per_page": PAGE_ROWS_COUNT, **_ALL, **params}
         if wanted.get("page") == 1:
             del wanted["page"]
-        return self._listed(repository, self._url(f"/repos/{repository.full_name}/issues", wanted))
+        return self._listed(repository, self._url(f"/repos/{repository.full_name}/issues", **wanted))
 
     def _listed(self, repository: _Repository, url: str) -> _Listed:
-        raws, next_url = self._list_at(url)
+        raws, next_url = self._list(url)
         listed = _Listed([], [], next_url)
         for raw in raws:
             try:
@@ -452,8 +449,7 @@ class GitHubConnector:
             if stream != ISSUES:
                 return self._pull_request(scope, repository, number)
             path = f"/repos/{repository.full_name}/issues/{number}"
-            body, _ = self._get(self._url(path, {}))
-            row = self._readable(path, body, _OBJECT)
+            row, body, _ = self._get(self._url(path), _OBJECT)
         except GoneError:
             return None
         # The number of an issue that has moved to another repository leads to it there.
@@ -469,9 +465,7 @@ class GitHubConnector:
 
     def _pull_request(self, scope: ScopeSpec, repository: _Repository, number: int) -> Item:
         path = f"/repos/{repository.full_name}/pulls/{number}"
-        body, _ = self._get(self._url(path, {}))
-        self._readable(path, body, _OBJECT)
-        counts = self._readable(path, body, _COUNTS)
+        counts, body, _ = self._get(self._url(path), _COUNTS)
         commits, is_commits_cut = self._part(f"{path}/commits")
         reviews, is_reviews_cut = self._part(f"{path}/reviews")
         timeline, is_timeline_cut = self._part(f"/repos/{repository.full_name}/issues/{number}/timeline")
@@ -493,10 +487,10 @@ class GitHubConnector:
     def _part(self, path: str) -> tuple[list[msgspec.Raw] | None, bool]:
         """All rows of a part, None where the token may not see it, and whether the budget cut it short."""
         rows: list[msgspec.Raw] = []
-        url: str | None = self._url(path, {"per_page": PAGE_ROWS_COUNT})
+        url: str | None = self._url(path, per_page=PAGE_ROWS_COUNT)
         for _ in range(PART_PAGES_COUNT):
             try:
-                more, url = self._list_at(url or "")
+                more, url = self._list(url or "")
             except (ForbiddenResourceError, GoneError):
                 return None, False
             rows += more

@@ -15,13 +15,14 @@ from fakes.worker import InProcessWorker
 from sqlalchemy import text
 
 from connectors.base import OpenGate
+from connectors.github.simulator import GitHubSimulator
 from connectors.gitlab.simulator import GitLabSimulator
 from connectors.jira.simulator import JiraSimulator
 from models.store.session import Database
 from tasks.verify import verify_scope
 from workers.settings import Settings
 
-SOURCES = ("gitlab", "jira cloud", "jira server")
+SOURCES = ("github", "gitlab", "jira cloud", "jira server")
 
 
 @pytest.fixture
@@ -62,6 +63,8 @@ def scene(worker: InProcessWorker, source: str, *, objects: int, seed: int = 1, 
     simulator: Any
     if source == "gitlab":
         simulator = GitLabSimulator(merge_requests=objects, seed=seed, **options)
+    elif source == "github":
+        simulator = GitHubSimulator(pull_requests=objects - objects // 3, issues=objects // 3, seed=seed, **options)
     else:
         simulator = JiraSimulator(issues=objects, seed=seed, deployment=source.split()[1], **options)
     with simulator.serve() as server:
@@ -142,7 +145,7 @@ def test_a_source_that_fails_now_and_then_is_read_to_the_end(worker: InProcessWo
         assert its.differences() == {}
 
 
-@pytest.mark.parametrize("source", ["gitlab", "jira server"])
+@pytest.mark.parametrize("source", ["github", "gitlab", "jira server"])
 def test_replay_gives_the_same_rows_without_a_request(worker: InProcessWorker, source: str) -> None:
     with scene(worker, source, objects=60) as its:
         its.sync()
