@@ -20,12 +20,9 @@ import msgspec
 from connectors.base import ParseContext
 from connectors.decoding import decoded
 from connectors.github.issues import parse_issue
+from connectors.github.names import ISSUES, MERGE_REQUESTS, STATUSES
 from connectors.github.pull_requests import parse_pull_request
 from models.records import Batch, Status
-
-MERGE_REQUESTS = "merge_requests"
-ISSUES = "issues"
-STATUSES = "statuses"
 
 
 class _Status(msgspec.Struct, gc=False):

@@ -98,12 +98,15 @@ class People:
         known = self._by_id.get(user.id)
         if known is not None:
             return known
-        reason = robot_reason(user.login, user.name, user.type == "Bot", self._options)
+        reason = robot_reason(
+            user.login, user.name, user.type == "Bot", self._options, email=user.email, external_id=str(user.id)
+        )
         account = self._by_id[user.id] = Account(
             external_id=str(user.id),
             username=user.login,
             display_name=user.name,
             email=user.email or None,
+            email_is_verified=bool(user.email),  # GitHub shows no address before it is confirmed
             is_bot=reason is not None,
             bot_reason=reason,
         )

@@ -10,7 +10,8 @@ from datetime import timedelta
 
 from connectors.base import ConnectorKind, Stream
 from connectors.github.client import GitHubConnector
-from connectors.github.parse import ISSUES, MERGE_REQUESTS, STATUSES, parse
+from connectors.github.names import ISSUES, MERGE_REQUESTS, STATUSES
+from connectors.github.parse import parse
 
 STREAMS = (
     Stream(name=STATUSES, overlap=timedelta(), is_incremental=False),

@@ -11,11 +11,12 @@ import msgspec
 import pytest
 
 from connectors.base import ConnectionSpec, Item, OpenGate, Page, ParseContext, RateGate, ScopeSpec, Window
-from connectors.github import client
+from connectors.github import api
 from connectors.github.answers import KnownAnswers
-from connectors.github.client import FETCHERS_COUNT, GitHubConnector, api_url_of
+from connectors.github.api import api_url_of
+from connectors.github.client import FETCHERS_COUNT, GitHubConnector
 from connectors.github.parse import parse
-from connectors.github.simulated_json import ExpectedIssue, ExpectedPullRequest
+from connectors.github.simulated.rendering import ExpectedIssue, ExpectedPullRequest
 from connectors.github.simulator import DEFAULT_NOW, FIRST_REPOSITORY_ID, GitHubSimulator, Thing
 from connectors.github.streams import KIND
 from models.errors import (
@@ -40,7 +41,7 @@ LISTING = "*/issues"
 @pytest.fixture(autouse=True)
 def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     # What a process keeps would outlive the simulator that said it, for another one may get its port.
-    monkeypatch.setattr(client, "_KNOWN", KnownAnswers())
+    monkeypatch.setattr(api, "_KNOWN", KnownAnswers())
 
 
 class Gate(OpenGate):
@@ -49,7 +50,8 @@ class Gate(OpenGate):
     def __init__(self) -> None:
         self.blocked: list[tuple[str, datetime]] = []
 
-    def block(self, key: str, until: datetime) -> None:
+    def block(self, key: str, until: datetime, reason: str = "") -> None:
+        assert reason
         self.blocked.append((key, until))
 
 

@@ -1,7 +1,7 @@
 """Two years of a simulated GitHub: which issues and pull requests there were, and what became of them.
 
 Here belongs the make-up of the generated history, special cases among it. What each step does stands in
-`simulated_world.py`.
+`world.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Final
 
-from connectors.github.simulated_world import (
+from connectors.github.simulated.world import (
     CHECKS_BOT_ID,
     FIRST_REPOSITORY_ID,
     GHOST_ID,

@@ -1,7 +1,7 @@
 """What a simulated GitHub holds: people, repositories, issues and pull requests, and what users do to them.
 
 Here belongs what is true in it; every happening takes its time as an argument, so that the generated past
-(`simulated_past.py`) is made by the same rules as the present. How it looks over HTTP stands in `simulated_json.py`.
+(`past.py`) is made by the same rules as the present. How it looks over HTTP stands in `rendering.py`.
 """
 
 from __future__ import annotations

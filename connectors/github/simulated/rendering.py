@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from connectors.github.simulated_world import (
+from connectors.github.simulated.world import (
     GHOST_ID,
     HUMANS_FROM_ID,
     Comment,
