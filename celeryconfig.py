@@ -18,6 +18,7 @@ imports = (
     "tasks.ingest",
     "tasks.maintain",
     "tasks.rebuild",
+    "tasks.reconcile",
     "tasks.replay",
     "tasks.summarise",
 )

@@ -120,6 +120,10 @@ class BadRecordError(SourceError):
     verdict = Verdict.SET_ASIDE
 
 
+class MassDisappearanceError(SourceError):
+    """So much vanished from the source at once that we do not believe it."""
+
+
 class UnsafeArchiveError(SourceError):
     """The archive holds something that is not safe to unpack."""
 

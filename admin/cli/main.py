@@ -20,7 +20,7 @@ from models.errors import NotFoundError, PlumblineError, SettingsError, UsageErr
 
 MODULES = (
     "servers", "doctor", "demo", "simulate",
-    "connections", "scopes", "sync", "ingest", "replay", "rejects", "verify",
+    "connections", "scopes", "sync", "ingest", "replay", "rejects", "reconcile", "verify",
     "summaries", "report", "people",
     "jobs", "schedules",
 )  # fmt: skip

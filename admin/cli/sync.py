@@ -47,7 +47,7 @@ def sync(
     since_time = None if since is None else arguments.read_time(since, "--since")
     process = ready()
     with process.database.transaction() as session:
-        _check(session, connection, scope, stream)
+        check(session, connection, scope, stream)
     ask_and_end(
         process,
         "collect.sync_all",
@@ -61,7 +61,7 @@ def sync(
     )
 
 
-def _check(session: Session, connection: str | None, scope: str | None, stream: str | None) -> None:
+def check(session: Session, connection: str | None, scope: str | None, stream: str | None) -> None:
     """Raise where the call would sync nothing; a job that finds nothing to do would be called a success."""
     from admin.cli.connections import require_active
     from models.store import connections

@@ -247,6 +247,24 @@ def write_issues(session: Session, target: Target, issues: Sequence[Issue], *, f
     return written
 
 
+def bury_bugs(session: Session, target: Target, issue_ids: Sequence[str]) -> None:
+    """Let the bugs among some issues follow the tombstones of those.
+
+    Transaction: the caller's.
+    """
+    session.execute(
+        text(
+            """
+            UPDATE bug_budget b SET deleted_at = i.deleted_at, is_open = false, updated_at = now()
+            FROM jira_table_history i
+            WHERE i.connection_id = :connection AND i.issue_id = ANY(:ids) AND i.deleted_at IS NOT NULL
+              AND b.connection_id = i.connection_id AND b.issue_id = i.issue_id AND b.deleted_at IS NULL
+            """
+        ),
+        {"connection": target.connection_id, "ids": list(issue_ids)},
+    )
+
+
 def _write_bugs(session: Session, target: Target, *, is_history_shorter: bool) -> None:
     """Write what follows for bugs from the issues and changes that are landed."""
     session.execute(LANDING_BUGS)

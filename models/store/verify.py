@@ -92,6 +92,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     details: Part | None = None
     is_forgotten_there: bool = False
     """The source forgets old ones and we do not, so that one that it does not show is no difference."""
+    is_elsewhere: str = "false"
+    """SQL over an object's row `t` and the scope's `:key`: it is known to have moved, and no listing shows it here."""
 
 
 SUBJECTS: Mapping[str, Subject] = {
@@ -116,6 +118,7 @@ SUBJECTS: Mapping[str, Subject] = {
             label="{0}.issue_id || ' change ' || {0}.change_id || '/' || {0}.item_index",
             rows=lambda _session, target, batch, _at: jira.change_rows(target, batch.issues),
         ),
+        is_elsewhere="t.project <> :key",
     ),
     "merge_requests": Subject(
         objects=Part(

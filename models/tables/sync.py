@@ -182,6 +182,21 @@ class WebhookDelivery(Base):
     last_error: Mapped[str | None]
 
 
+class MissingObject(Base):
+    """An object that its source did not show when it was asked for it; asked again before we believe it."""
+
+    __tablename__ = "missing_objects"
+    __table_args__ = (
+        Index("ix_missing_objects_first_missing_at", "first_missing_at"),
+        {"comment": "Objects that their source did not show once; tombstoned when it does not show them again."},
+    )
+
+    sync_scope_id: Mapped[int] = reference("sync_scopes.id", primary_key=True, index=False, ondelete="CASCADE")
+    resource: Mapped[str] = mapped_column(primary_key=True, comment="The stream")
+    external_id: Mapped[str] = mapped_column(primary_key=True)
+    first_missing_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
 class ImportLog(Times, Base):
     """One import of a file or of another system's data."""
 

@@ -1,0 +1,51 @@
+"""Objects that their source did not show once, and the schedules of those who look for them."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+
+SCHEDULES = (
+    # name, task, cron (minute hour day month weekday), why this often
+    ("reconcile with the sources", "reconcile.all", "23 2 * * *"),  # listing all ids takes long; webhooks tell earlier
+    ("confirm what is missing", "reconcile.confirm", "*/10 * * * *"),  # asks nothing where nothing is missing
+)
+
+
+def upgrade() -> None:
+    op.create_table(
+        "missing_objects",
+        sa.Column("sync_scope_id", sa.BigInteger(), nullable=False),
+        sa.Column("resource", sa.Text(), nullable=False, comment="The stream"),
+        sa.Column("external_id", sa.Text(), nullable=False),
+        sa.Column("first_missing_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["sync_scope_id"], ["sync_scopes.id"], name=op.f("fk_missing_objects_sync_scope_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("sync_scope_id", "resource", "external_id", name=op.f("pk_missing_objects")),
+        comment="Objects that their source did not show once; tombstoned when it does not show them again.",
+    )
+    op.create_index("ix_missing_objects_first_missing_at", "missing_objects", ["first_missing_at"])
+    for name, task, cron in SCHEDULES:
+        op.get_bind().execute(
+            sa.text("INSERT INTO job_schedules (name, task, cron) VALUES (:name, :task, :cron)"),
+            {"name": name, "task": task, "cron": cron},
+        )
+
+
+def downgrade() -> None:
+    names = {"names": [name for name, _, _ in SCHEDULES]}
+    op.get_bind().execute(
+        sa.text(
+            "UPDATE job_runs SET schedule_id = NULL "
+            "WHERE schedule_id IN (SELECT id FROM job_schedules WHERE name = ANY(:names))"
+        ),
+        names,
+    )
+    op.get_bind().execute(sa.text("DELETE FROM job_schedules WHERE name = ANY(:names)"), names)
+    op.drop_table("missing_objects")
