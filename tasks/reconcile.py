@@ -84,7 +84,7 @@ def reconcile_scope(job: Job, *, scope_id: int, allow_mass: bool = False, **_lat
             for _, absent in _fetched(job, source, connector, stream, (*found.missed, *found.gone)):
                 gone = sorted(set(absent) & set(found.gone))
                 with job.transaction() as session:
-                    reconcile.note_missing(session, scope_id, stream.name, gone)
+                    reconcile.doubt(session, scope_id, stream.name, gone)
     if disbelieved:
         raise MassDisappearanceError(
             f"{' and '.join(disbelieved)} of {source.scope.external_key} are no longer shown, which looks like lost "
@@ -107,7 +107,7 @@ def confirm(job: Job, **_later: Any) -> None:
     Idempotent: scopes that wait already are not asked twice.
     """
     with job.transaction() as session:
-        for scope_id in reconcile.scopes_to_confirm(session, missing_for=CONFIRM_AFTER):
+        for scope_id in reconcile.scopes_in_doubt(session, doubted_for=CONFIRM_AFTER):
             job.enqueue(session, "reconcile.confirm_scope", scope_id=scope_id)
 
 
@@ -127,7 +127,7 @@ def confirm_scope(job: Job, *, scope_id: int, **_later: Any) -> None:
     """
     source = load_source(job.database, job.settings, scope_id)
     with job.transaction() as session:
-        rows = reconcile.missing(session, scope_id, missing_for=CONFIRM_AFTER)
+        rows = reconcile.doubtful(session, scope_id, doubted_for=CONFIRM_AFTER)
     with opened(job.database, source) as connector:
         connector.check_scope(source.scope)  # a scope that is gone shows nothing, and nothing of it is deleted
         for name, of_stream in groupby(rows, key=lambda row: row.resource):
@@ -135,7 +135,7 @@ def confirm_scope(job: Job, *, scope_id: int, **_later: Any) -> None:
             ids = [row.external_id for row in of_stream]
             for shown, absent in _fetched(job, source, connector, stream, ids):
                 with job.transaction() as session:
-                    reconcile.forget_missing(session, scope_id, name, shown)
+                    reconcile.trust(session, scope_id, name, shown)
                     tombstones = reconcile.tombstone(session, source.target, name, absent)
                     job.report(session, rows_written=tombstones)
                     job.enqueue(session, "summarise.all")

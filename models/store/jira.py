@@ -183,6 +183,23 @@ INSERT_BUG_HISTORY = text(
 )
 
 
+# An issue that moves gets another key. Those that name it by the old one, as parent, epic, subtask or link, are not
+# updated at the source, so that no window of update time would bring them.
+DOUBT_WHO_NAMES_AN_OLD_KEY = text(
+    """
+    INSERT INTO doubtful_objects (sync_scope_id, resource, external_id)
+    SELECT o.sync_scope_id, 'issues', o.issue_id
+    FROM landing_jira_table_history l
+    JOIN jira_table_history t USING (tenant_id, connection_id, issue_id)
+    JOIN jira_table_history o ON o.connection_id = t.connection_id AND o.issue_id <> t.issue_id AND (
+        t.issuekey IN (o.parent, o.epic_link) OR o.subtasks @> to_jsonb(t.issuekey)
+        OR o.linked_issues @> jsonb_build_array(jsonb_build_object('key', t.issuekey)))
+    WHERE l.issuekey <> t.issuekey AND l.updated >= t.updated
+    ON CONFLICT DO NOTHING
+    """
+)
+
+
 def _person(account: Account | None) -> tuple[str | None, str | None]:
     if account is None:
         return None, None
@@ -238,6 +255,7 @@ def write_issues(session: Session, target: Target, issues: Sequence[Issue], *, f
     projects = target.projects_by_key(session)
     landed_issues = Landing(session, ISSUES, ISSUE_COLUMNS)
     landed_issues.fill(issue_rows(target, issues, projects, fetched_at))
+    session.execute(DOUBT_WHO_NAMES_AN_OLD_KEY)
     written = landed_issues.upsert(ISSUE_KEY, newer=("updated", "synced_at"))
     landed_changes = Landing(session, CHANGES, CHANGE_COLUMNS)
     landed_changes.fill(change_rows(target, issues))

@@ -1,6 +1,6 @@
 """Reconciling: which objects we hold and the source does not list, and the other way round; tombstones.
 
-What belongs here: comparing ids, and remembering what was missing once. What does not: asking the source
+What belongs here: comparing ids, and remembering what is in doubt. What does not: asking the source
 (tasks/reconcile.py), and comparing whole rows (verify.py).
 """
 
@@ -133,15 +133,15 @@ class Listing:
             )
 
 
-def note_missing(session: Session, scope_id: int, stream: str, external_ids: Sequence[str]) -> None:
-    """Remember objects that the source did not show; one that is remembered already keeps its time.
+def doubt(session: Session, scope_id: int, stream: str, external_ids: Sequence[str]) -> None:
+    """Remember objects to be asked for again; one that is remembered already keeps its time.
 
     Transaction: the caller's.
     """
     session.execute(
         text(
             """
-            INSERT INTO missing_objects (sync_scope_id, resource, external_id)
+            INSERT INTO doubtful_objects (sync_scope_id, resource, external_id)
             SELECT :scope, :stream, id FROM unnest(CAST(:ids AS text[])) AS id ON CONFLICT DO NOTHING
             """
         ),
@@ -149,12 +149,12 @@ def note_missing(session: Session, scope_id: int, stream: str, external_ids: Seq
     )
 
 
-def forget_missing(session: Session, scope_id: int, stream: str, external_ids: Sequence[str]) -> None:
-    """Forget objects that were missing: they are there again, or are tombstoned."""
+def trust(session: Session, scope_id: int, stream: str, external_ids: Sequence[str]) -> None:
+    """Forget objects that were in doubt: they are there, or are tombstoned."""
     session.execute(
         text(
             """
-            DELETE FROM missing_objects
+            DELETE FROM doubtful_objects
             WHERE sync_scope_id = :scope AND resource = :stream AND external_id = ANY(:ids)
             """
         ),
@@ -162,41 +162,41 @@ def forget_missing(session: Session, scope_id: int, stream: str, external_ids: S
     )
 
 
-def scopes_to_confirm(session: Session, *, missing_for: timedelta) -> list[int]:
-    """Active scopes with objects that have been missing for so long."""
+def scopes_in_doubt(session: Session, *, doubted_for: timedelta) -> list[int]:
+    """Active scopes with objects that have been in doubt for so long."""
     return list(
         session.execute(
             text(
                 """
-                SELECT DISTINCT m.sync_scope_id FROM missing_objects m
+                SELECT DISTINCT m.sync_scope_id FROM doubtful_objects m
                 JOIN sync_scopes s ON s.id = m.sync_scope_id AND s.is_active
                 JOIN connections c ON c.id = s.connection_id AND c.status = 'active'
-                WHERE m.first_missing_at <= now() - :age ORDER BY 1
+                WHERE m.doubted_at <= now() - :age ORDER BY 1
                 """
             ),
-            {"age": missing_for},
+            {"age": doubted_for},
         ).scalars()
     )
 
 
-def missing(session: Session, scope_id: int, *, missing_for: timedelta) -> list[Row[Any]]:
-    """Objects of a scope that have been missing for so long, at most `MOST_OBJECTS`: resource and external_id."""
+def doubtful(session: Session, scope_id: int, *, doubted_for: timedelta) -> list[Row[Any]]:
+    """Objects of a scope that have been in doubt for so long, at most `MOST_OBJECTS`: resource and external_id."""
     return list(
         session.execute(
             text(
                 """
-                SELECT resource, external_id FROM missing_objects
-                WHERE sync_scope_id = :scope AND first_missing_at <= now() - :age
+                SELECT resource, external_id FROM doubtful_objects
+                WHERE sync_scope_id = :scope AND doubted_at <= now() - :age
                 ORDER BY resource, external_id LIMIT :limit
                 """
             ),
-            {"scope": scope_id, "age": missing_for, "limit": MOST_OBJECTS},
+            {"scope": scope_id, "age": doubted_for, "limit": MOST_OBJECTS},
         )
     )
 
 
 def tombstone(session: Session, target: Target, stream: str, external_ids: Sequence[str]) -> int:
-    """Mark objects as deleted at their source, from the time at which they were first missing.
+    """Mark objects as deleted at their source, from the time at which they were first in doubt.
 
     One that was written since is alive. A copy that was fetched before that time no longer wins, however late it comes.
 
@@ -209,16 +209,16 @@ def tombstone(session: Session, target: Target, stream: str, external_ids: Seque
     marked = session.execute(
         text(
             f"""
-            UPDATE {objects.name} t SET deleted_at = m.first_missing_at, synced_at = m.first_missing_at
-            FROM missing_objects m
+            UPDATE {objects.name} t SET deleted_at = m.doubted_at, synced_at = m.doubted_at
+            FROM doubtful_objects m
             WHERE m.sync_scope_id = :scope AND m.resource = :stream AND m.external_id = ANY(:ids)
               AND t.sync_scope_id = :scope AND {objects.reference.format("t")} = m.external_id
-              AND t.deleted_at IS NULL AND t.synced_at < m.first_missing_at
+              AND t.deleted_at IS NULL AND t.synced_at < m.doubted_at
             """
         ),
         {"scope": target.sync_scope_id, "stream": stream, "ids": list(external_ids)},
     )
     if objects.table is jira.ISSUES:
         jira.bury_bugs(session, target, external_ids)
-    forget_missing(session, target.sync_scope_id, stream, external_ids)
+    trust(session, target.sync_scope_id, stream, external_ids)
     return int(marked.rowcount)  # type: ignore[attr-defined]  # an UPDATE has a row count

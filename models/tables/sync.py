@@ -182,19 +182,19 @@ class WebhookDelivery(Base):
     last_error: Mapped[str | None]
 
 
-class MissingObject(Base):
-    """An object that its source did not show when it was asked for it; asked again before we believe it."""
+class DoubtfulObject(Base):
+    """An object that we are in doubt about, and ask its source for again."""
 
-    __tablename__ = "missing_objects"
+    __tablename__ = "doubtful_objects"
     __table_args__ = (
-        Index("ix_missing_objects_first_missing_at", "first_missing_at"),
-        {"comment": "Objects that their source did not show once; tombstoned when it does not show them again."},
+        Index("ix_doubtful_objects_doubted_at", "doubted_at"),
+        {"comment": "Objects missing at their source, or naming what moved: asked for again, mended or tombstoned."},
     )
 
     sync_scope_id: Mapped[int] = reference("sync_scopes.id", primary_key=True, index=False, ondelete="CASCADE")
     resource: Mapped[str] = mapped_column(primary_key=True, comment="The stream")
     external_id: Mapped[str] = mapped_column(primary_key=True)
-    first_missing_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    doubted_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 
 class ImportLog(Times, Base):

@@ -41,7 +41,7 @@ def synced(its: Scene) -> None:
 
 def confirm(its: Scene) -> None:
     """The second look, five minutes later."""
-    sql(its.worker, "UPDATE missing_objects SET first_missing_at = first_missing_at - interval '5 minutes'")
+    sql(its.worker, "UPDATE doubtful_objects SET doubted_at = doubted_at - interval '5 minutes'")
     its.worker.run("reconcile.confirm")
 
 
@@ -67,15 +67,15 @@ def test_a_deleted_object_gets_a_tombstone_when_it_is_missing_twice(worker: InPr
             delete(its, source, name)
         worker.run("reconcile.scope", scope_id=its.scope_id)
         assert objects_of(its, source) == before  # once is not enough
-        assert count(worker.database, "missing_objects") == 3
+        assert count(worker.database, "doubtful_objects") == 3
         worker.run("reconcile.confirm")
         assert objects_of(its, source) == before  # nor is twice at once
         confirm(its)
         assert objects_of(its, source) == [name for name in before if name not in gone]
-        assert count(worker.database, "missing_objects") == 0
+        assert count(worker.database, "doubtful_objects") == 0
         assert its.differences() == {}
         worker.run("reconcile.scope", scope_id=its.scope_id)
-        assert count(worker.database, "missing_objects") == 0
+        assert count(worker.database, "doubtful_objects") == 0
 
 
 def test_the_bug_of_a_deleted_issue_is_open_no_more(worker: InProcessWorker) -> None:
@@ -112,7 +112,7 @@ def test_an_issue_that_is_hidden_for_a_moment_is_not_touched(worker: InProcessWo
         its.simulator.hide_issue(before[0], is_hidden=False)
         confirm(its)
         assert objects_of(its, "jira") == before
-        assert count(worker.database, "missing_objects") == 0
+        assert count(worker.database, "doubtful_objects") == 0
 
 
 @pytest.mark.parametrize("source", ["jira cloud", "jira server"])
@@ -156,7 +156,7 @@ def test_when_many_vanish_at_once_nothing_is_deleted_but_somebody_is_told(worker
         job_id = enqueue(worker.database, "reconcile.scope", trigger="cli", scope_id=its.scope_id)
         worker.run_jobs()
         assert objects_of(its, source) == before
-        assert count(worker.database, "missing_objects") == 0
+        assert count(worker.database, "doubtful_objects") == 0
         (status,) = sql(worker, "SELECT status || ': ' || error FROM job_runs WHERE id = :id", id=job_id)
         assert str(status).startswith("failed: 30 of ")
         assert "--allow-mass" in str(status)
@@ -175,7 +175,7 @@ def test_a_project_that_is_hidden_as_a_whole_loses_nothing(worker: InProcessWork
         key = next(iter(its.simulator.world.projects))
         its.simulator.hide_project(key)
         for task in ("reconcile.scope", "reconcile.confirm"):
-            sql(worker, "UPDATE missing_objects SET first_missing_at = now() - interval '1 hour'")
+            sql(worker, "UPDATE doubtful_objects SET doubted_at = now() - interval '1 hour'")
             arguments = {"scope_id": its.scope_id} if task == "reconcile.scope" else {}
             enqueue(worker.database, task, trigger="cli", **arguments)
             worker.run_jobs()

@@ -1,4 +1,4 @@
-"""Objects that their source did not show once, and the schedules of those who look for them."""
+"""Objects that we are in doubt about, and the schedules of those who look for them and after them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ SCHEDULES = (
 
 def upgrade() -> None:
     op.create_table(
-        "missing_objects",
+        "doubtful_objects",
         sa.Column("sync_scope_id", sa.BigInteger(), nullable=False),
         sa.Column("resource", sa.Text(), nullable=False, comment="The stream"),
         sa.Column("external_id", sa.Text(), nullable=False),
-        sa.Column("first_missing_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("doubted_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(
-            ["sync_scope_id"], ["sync_scopes.id"], name=op.f("fk_missing_objects_sync_scope_id"), ondelete="CASCADE"
+            ["sync_scope_id"], ["sync_scopes.id"], name=op.f("fk_doubtful_objects_sync_scope_id"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("sync_scope_id", "resource", "external_id", name=op.f("pk_missing_objects")),
-        comment="Objects that their source did not show once; tombstoned when it does not show them again.",
+        sa.PrimaryKeyConstraint("sync_scope_id", "resource", "external_id", name=op.f("pk_doubtful_objects")),
+        comment="Objects missing at their source, or naming what moved: asked for again, mended or tombstoned.",
     )
-    op.create_index("ix_missing_objects_first_missing_at", "missing_objects", ["first_missing_at"])
+    op.create_index("ix_doubtful_objects_doubted_at", "doubtful_objects", ["doubted_at"])
     for name, task, cron in SCHEDULES:
         op.get_bind().execute(
             sa.text("INSERT INTO job_schedules (name, task, cron) VALUES (:name, :task, :cron)"),
@@ -48,4 +48,4 @@ def downgrade() -> None:
         names,
     )
     op.get_bind().execute(sa.text("DELETE FROM job_schedules WHERE name = ANY(:names)"), names)
-    op.drop_table("missing_objects")
+    op.drop_table("doubtful_objects")
