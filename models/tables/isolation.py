@@ -95,6 +95,7 @@ WHOSE: Mapping[str, Whose] = {
     "prd_review_cache": Child("prd_review_id", "prd_reviews"),
     "workflow_saga_steps": Child("saga_id", "workflow_sagas"),
     # What comes in.
+    "doubtful_objects": Child("sync_scope_id", "sync_scopes"),
     "staged_payloads": Child("sync_scope_id", "sync_scopes"),
     "sync_rejects": Child("sync_scope_id", "sync_scopes"),
     "sync_scopes": Child("connection_id", "connections"),
@@ -141,6 +142,7 @@ CLOSED: Mapping[str, str] = {
     "accounts": "tokens of OAuth providers",
     "content_storage": "contents of all tenants",
     "dirty_keys": "what the workers have to do",
+    "doubtful_objects": "what the workers have to do",
     "editor_images": "images of all tenants",
     "outbox_events": "what the workers have to do",
     "password_history": "hashes of passwords",

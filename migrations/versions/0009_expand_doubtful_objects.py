@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0008"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
@@ -14,6 +14,14 @@ SCHEDULES = (
     # name, task, cron (minute hour day month weekday), why this often
     ("reconcile with the sources", "reconcile.all", "23 2 * * *"),  # listing all ids takes long; webhooks tell earlier
     ("confirm what is missing", "reconcile.confirm", "*/10 * * * *"),  # asks nothing where nothing is missing
+)
+
+ROW_SECURITY = (
+    "ALTER TABLE doubtful_objects ENABLE ROW LEVEL SECURITY",
+    "ALTER TABLE doubtful_objects FORCE ROW LEVEL SECURITY",
+    "CREATE POLICY workers ON doubtful_objects TO plumbline_workers USING (true) WITH CHECK (true)",
+    "CREATE POLICY tenant ON doubtful_objects TO plumbline_api USING "
+    "(EXISTS (SELECT FROM sync_scopes p WHERE p.id = doubtful_objects.sync_scope_id))",
 )
 
 
@@ -31,6 +39,8 @@ def upgrade() -> None:
         comment="Objects missing at their source, or naming what moved: asked for again, mended or tombstoned.",
     )
     op.create_index("ix_doubtful_objects_doubted_at", "doubtful_objects", ["doubted_at"])
+    for statement in ROW_SECURITY:
+        op.execute(statement)
     for name, task, cron in SCHEDULES:
         op.get_bind().execute(
             sa.text("INSERT INTO job_schedules (name, task, cron) VALUES (:name, :task, :cron)"),
