@@ -20,8 +20,10 @@ ROW_SECURITY = (
     "ALTER TABLE doubtful_objects ENABLE ROW LEVEL SECURITY",
     "ALTER TABLE doubtful_objects FORCE ROW LEVEL SECURITY",
     "CREATE POLICY workers ON doubtful_objects TO plumbline_workers USING (true) WITH CHECK (true)",
-    "CREATE POLICY tenant ON doubtful_objects TO plumbline_api USING "
-    "(EXISTS (SELECT FROM sync_scopes p WHERE p.id = doubtful_objects.sync_scope_id))",
+    (
+        "CREATE POLICY tenant ON doubtful_objects TO plumbline_api USING "
+        "(EXISTS (SELECT FROM sync_scopes p WHERE p.id = doubtful_objects.sync_scope_id))"
+    ),
 )
 
 
