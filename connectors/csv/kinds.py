@@ -162,5 +162,5 @@ def test_case(line: int, values: Mapping[str, Any]) -> ImportedTestCase:
 
 KINDS = {
     "bugs": Kind("bugs", BUG_COLUMNS, bug, keys=(("key",),)),
-    "test-cases": Kind("test-cases", CASE_COLUMNS, test_case, keys=(("key",), ("path", "name"))),
+    "test-cases": Kind("test-cases", CASE_COLUMNS, test_case, keys=(("key", "title"), ("path", "name"))),
 }

@@ -267,7 +267,7 @@ def test_test_cases_are_known_by_a_key_or_by_path_and_name(read: Any) -> None:
         "tests/test_pay.py", "test_pays", "test_pays", True,
     )  # fmt: skip
     assert [(each.line, each.columns) for each in result.bad] == [(4, ("key",)), (5, ("title",)), (6, ("priority",))]
-    with pytest.raises(NotCsvError, match="lacks the column key or path and name"):
+    with pytest.raises(NotCsvError, match="lacks the column key and title or path and name"):
         read("title,path\nx,y\n", kind="test-cases")
 
 
