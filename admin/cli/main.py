@@ -19,7 +19,7 @@ from admin.cli import output
 from models.errors import NotFoundError, PlumblineError, SettingsError, UsageError
 
 MODULES = (
-    "servers", "doctor", "demo", "simulate",
+    "servers", "doctor", "demo", "simulate", "seed",
     "connections", "scopes", "sync", "ingest", "replay", "rejects", "reconcile", "verify",
     "summaries", "report", "people",
     "jobs", "schedules",
