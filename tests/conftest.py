@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +14,11 @@ from pathlib import Path
 import psycopg
 import pytest
 from cryptography.fernet import Fernet
+from factories.seeded import PLANS
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
+from admin.cli.seed import fill
 from models.store.session import Database, migrate
 from workers import runtime
 from workers.embedded import EmbeddedServers
@@ -117,6 +120,15 @@ def database(template_url: str) -> Iterator[Database]:
 def shared_database(template_url: str) -> Iterator[Database]:
     """A migrated database of the module's own, for tests that do not disturb each other."""
     with clone(template_url) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def seeded(template_url: str) -> Iterator[Database]:
+    """Two made-up tenants with a year of past (factories/seeded.py); to read, and to change in transactions undone."""
+    with clone(template_url) as made:
+        for plan in PLANS:
+            fill(made, plan, auth="", counts=Counter())
         yield made
 
 

@@ -119,12 +119,14 @@ def fill(database: Database, plan: Plan, *, auth: str, counts: Counter[str], adv
     from admin.seed.company import Company, Ids
     from admin.seed.rows import rows
     from models.store import seed as store
+    from models.store.session import commit_without_waiting
 
     company = Company(plan)
     with database.transaction() as session:
         ids = Ids(store.reserve_ids(session, company.ids_needed()))
     for parts in rows(company, ids, auth=auth):
         with database.transaction() as session:
+            commit_without_waiting(session)  # what a crash of the database loses, is seeded again
             for part in parts:
                 written = store.write(session, part.table, part.columns, part.rows)
                 counts[part.table] += written

@@ -16,6 +16,8 @@ from admin.seed.workdays import HOUR_SECONDS, at
 CHUNK_MERGE_REQUESTS = 2_000
 BOT_RATIO = 0.10
 DRAFT_RATIO = 0.18
+ABANDONED_RATIO = 0.15
+"""Of the drafts."""
 UNREVIEWED_RATIO = 0.07
 CLOSED_RATIO = 0.07
 REVERT_RATIO = 0.02
@@ -110,7 +112,7 @@ class _Rows:
         is_draft = not is_bot and random.random() < DRAFT_RATIO
         if is_draft:
             now = workdays.later(random, now, 20, 1.0, author.zone)
-        ready = now if now < end else None
+        ready = now if now < end and not (is_draft and random.random() < ABANDONED_RATIO) else None
         reviewed = approved = merged = closed = None
         if ready is not None and random.random() > UNREVIEWED_RATIO:
             now = workdays.later(random, now, 0.5 if is_revert else 5, 1.2, reviewer.zone)

@@ -83,8 +83,13 @@ def complete(session: Session, tenant_id: int, facts: Mapping[str, Any]) -> None
 
 
 def statements_to_remove() -> Iterator[tuple[str, str]]:
-    """Table and DELETE of all that belongs to `:tenant`, in an order that foreign keys allow."""
-    for table in reversed(METADATA.sorted_tables):
+    """Table and DELETE of all that belongs to `:tenant`, in an order that foreign keys allow.
+
+    Read models name projects without a foreign key; they go first, while the projects are there.
+    """
+    from_the_leaves = METADATA.sorted_tables[::-1]
+    tables = sorted(from_the_leaves, key=lambda table: bool(table.foreign_keys))
+    for table in tables:
         condition = _belongs(table)
         if condition and table.name not in {"tenants", "dirty_keys"}:
             yield table.name, f'DELETE FROM "{table.name}" WHERE {condition}'
@@ -101,6 +106,8 @@ def _belongs(table: Table, seen: frozenset[str] = frozenset()) -> str | None:
             condition = _belongs(target, seen | {table.name})
             if condition:
                 return f'"{key.parent.name}" IN (SELECT "{key.column.name}" FROM "{target.name}" WHERE {condition})'
+    if "project_id" in table.c:
+        return "project_id IN (SELECT id FROM projects WHERE tenant_id = :tenant)"
     return None
 
 
