@@ -97,8 +97,11 @@ def clone(template_url: str) -> Iterator[Database]:
     template = make_url(template_url).database
     admin_url = database_url(template_url, "postgres")
     with psycopg.connect(admin_url, autocommit=True) as connection:
+        # Copying files costs a tenth of writing every block through the log, which is what the default does.
         connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template or ""))
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
+                sql.Identifier(name), sql.Identifier(template or "")
+            )
         )
     made = Database(database_url(template_url, name))
     try:
