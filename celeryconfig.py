@@ -18,6 +18,7 @@ imports = (
     "tasks.ingest",
     "tasks.maintain",
     "tasks.rebuild",
+    "tasks.receive",
     "tasks.reconcile",
     "tasks.replay",
     "tasks.summarise",
@@ -43,7 +44,10 @@ broker_transport_options = (
         # Queues of one priority each: no extra keys to poll.
         "queue_order_strategy": "priority",
         "socket_timeout": 30,
-        "socket_connect_timeout": 10,
+        "socket_connect_timeout": 2,
+        # Whoever publishes to a broker that is gone is told at once; the default asks again for six seconds. The row
+        # is the truth, and beat sends it again.
+        "max_retries": 0,
         "health_check_interval": 30,
     }
     if broker_url.startswith("redis")

@@ -7,7 +7,7 @@ how to wait: a source that asks for patience raises `RateLimitedError`, and the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol
 
@@ -145,6 +145,53 @@ class Connector(Protocol):
         ...
 
 
+class Hint(msgspec.Struct, frozen=True, kw_only=True):
+    """What a webhook says has changed. It is only a hint: how the object is now, the source is asked."""
+
+    delivery_key: str
+    """The sender's id of the delivery, the same when it is sent again."""
+    event_type: str
+    payload: bytes
+    """The body's JSON, without what a database cannot keep."""
+    stream: str | None = None
+    """Of the objects; None where the event tells of nothing that is collected."""
+    scope_keys: tuple[str, ...] = ()
+    """What the scope may be called here, e.g. a project's id and its path; none where the event does not say."""
+    external_ids: tuple[str, ...] = ()
+
+
+class HookState(msgspec.Struct, frozen=True, kw_only=True):
+    """A webhook at the source, as it was found or made."""
+
+    scope_id: int | None = None
+    """None: one hook tells of all scopes of the connection."""
+    external_id: str | None = None
+    """Of the scope's project, where the hook tells it."""
+    is_enabled: bool
+    remark: str
+    """In a sentence: what was done, or what is wrong and what mends it."""
+
+
+class Webhooks(msgspec.Struct, frozen=True, kw_only=True):
+    """How a vendor's webhooks are checked, read and registered."""
+
+    verify: Callable[[Mapping[str, str], bytes, Sequence[str], datetime], bool]
+    """`verify(headers, body, secrets, now)`: whether one of the secrets signed these very bytes. Pure."""
+    hints: Callable[[Mapping[str, str], bytes], Hint]
+    """`hints(headers, body)` reads a delivery whose signature is good. Pure.
+
+    Raises `BadRecordError` where it is no delivery of this vendor; the message says why."""
+    kept_headers: frozenset[str]
+    """Names in lower case of the headers that are stored: no token and no signature is among them."""
+    ensure: Callable[[Any, Sequence[ScopeSpec], str, str], tuple[HookState, ...]]
+    """`ensure(connector, scopes, url, secret)` makes the hooks that are missing, enables those that are disabled, and
+    gives all of them the secret. Twice makes no second hook."""
+    check: Callable[[Any, Sequence[ScopeSpec], str], tuple[HookState, ...]]
+    """`check(connector, scopes, url)` looks and changes nothing."""
+    remove: Callable[[Any, Sequence[ScopeSpec], str], None]
+    """`remove(connector, scopes, url)` takes them away; those that are not there are no trouble."""
+
+
 class ConnectorKind(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the registry: everything the rest of the system knows about a vendor."""
 
@@ -158,6 +205,8 @@ class ConnectorKind(msgspec.Struct, frozen=True, kw_only=True):
     Raises `BadRecordError` where the payload cannot be understood; the message says which field and why."""
     is_forge: bool = False
     """Whether a scope is a repository of code."""
+    webhooks: Webhooks | None = None
+    """None: it is polled only."""
 
 
 Load = Literal["well", "strained", "absent", "unclear"]

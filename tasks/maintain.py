@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from models.store import jobs, sync
+from models.store import jobs, sync, webhooks
 from workers.queues import Queue
 from workers.retry import RetryPolicy
 from workers.task import Job, task
 
 KEEP_JOBS = timedelta(days=90)
 KEEP_WINDOWS = timedelta(days=30)
+KEEP_DELIVERIES = timedelta(days=7)
+"""Of webhooks, with their keys; senders try again for hours at most."""
 
 
 @task(
@@ -24,7 +26,7 @@ KEEP_WINDOWS = timedelta(days=30)
     queueing_lock="prune",
 )
 def prune(job: Job, **_later: Any) -> None:
-    """Delete finished jobs and windows that nobody needs any more, a bounded number at a time.
+    """Delete finished jobs, windows and webhooks that nobody needs any more, a bounded number at a time.
 
     Idempotent: what is gone stays gone.
     """
@@ -37,3 +39,9 @@ def prune(job: Job, **_later: Any) -> None:
             break
     with job.transaction() as session:
         job.report(session, rows_written=sync.prune_windows(session, finished_before=now - KEEP_WINDOWS))
+    while True:
+        with job.transaction() as session:
+            deleted = webhooks.prune(session, received_before=now - KEEP_DELIVERIES)
+            job.report(session, rows_written=deleted)
+        if not deleted:
+            break

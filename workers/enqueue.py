@@ -40,7 +40,9 @@ def publish(database: Database, job_ids: Sequence[int], *, not_before: datetime 
     sent: list[int] = []
     try:
         for job_id in job_ids:
-            row = by_id[job_id]
+            row = by_id.get(job_id)
+            if row is None:
+                continue  # it was pruned meanwhile
             current_app.send_task(
                 row.task,
                 kwargs={"job_id": job_id},

@@ -96,6 +96,15 @@ class Settings(BaseSettings):
     log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)] = Field(
         default="info", description="debug, info, warning, error or critical"
     )
+    public_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
+        description="https:// and where GitLab and Jira reach the API, for webhooks; unset without them",
+    )
+    webhook_limit_bytes: PositiveInt = Field(
+        default=25 * 1024 * 1024,  # GitLab sends no larger ones
+        description="how large a webhook may be, in bytes",
+    )
     reporting_timezone: str = Field(default="UTC", description="a name such as UTC or Europe/Berlin")
     worker_concurrency: PositiveInt = Field(
         default_factory=_core_count, description="how many tasks run at once in one worker, 1 or more"

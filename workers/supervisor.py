@@ -90,8 +90,8 @@ def default_processes(settings: Settings) -> list[ProcessSpec]:
     uvicorn = (sys.executable, "-m", "uvicorn", "admin.api.app:app", "--host", host, "--port", port)
     return [
         worker("worker", ALL_QUEUES, settings.worker_concurrency),
-        # Planning and webhooks take milliseconds and must not wait for a sync of minutes.
-        worker("urgent", Queue.URGENT, 1),
+        # Planning and webhooks must not wait for a sync of minutes, nor planning for a source that answers slowly.
+        worker("urgent", Queue.URGENT, 2),
         ProcessSpec("beat", (*celery, "beat")),
         ProcessSpec("api", (*uvicorn, "--timeout-graceful-shutdown", "2")),
         ProcessSpec(

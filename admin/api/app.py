@@ -18,7 +18,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from admin.api.routes import health
+from admin.api.routes import health, webhooks
 from models.errors import NotFoundError, PlumblineError, ServerUnavailableError, UsageError
 from workers import runtime
 from workers.logs import configure_logging
@@ -93,6 +93,7 @@ class SecurityHeaders:
 app = FastAPI(title="Plumbline", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
 app.add_middleware(SecurityHeaders)
 app.include_router(health.router)
+app.include_router(webhooks.router)
 
 
 @app.exception_handler(HTTPException)

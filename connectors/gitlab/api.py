@@ -100,6 +100,15 @@ class Api:
             )
         )
 
+    def manage(self, method: str, path: str, body: Mapping[str, Any]) -> bytes:
+        """Make a request that changes something; returns the body of the answer."""
+        answer, _ = exchange(
+            lambda: self._gitlab.http_request(
+                method, path, post_data=dict(body), obey_rate_limit=False, retry_transient_errors=False, max_retries=0
+            )
+        )
+        return answer
+
     def object(self, path: str, decoder: msgspec.json.Decoder[T], **params: Any) -> T:
         """One object in a typed shape."""
         body, _ = self.get(path, **params)

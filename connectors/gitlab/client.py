@@ -151,6 +151,24 @@ class GitLabConnector:
         """Fetch some objects of a stream by id; what GitLab does not show is missing from the page."""
         return self._reader(stream).fetch(self._project_id(scope), external_ids)
 
+    def manage(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
+        """Make a request that changes something at GitLab: of all there is, only webhooks (hooks.py)."""
+        return self._api.manage(method, path, body or {})
+
+    def project_id(self, scope: ScopeSpec) -> int:
+        """The numeric id of a project, which survives renaming and moving."""
+        return self._project_id(scope)
+
+    def webhooks_of(self, scope: ScopeSpec) -> Iterator[bytes]:
+        """The webhooks of a project, one after the other, as received."""
+        page_number, has_next = 0, True
+        while has_next:
+            page_number += 1
+            rows, has_next = self._api.page(
+                f"/projects/{self._project_id(scope)}/hooks", page=page_number, per_page=100
+            )
+            yield from map(bytes, rows)
+
     def close(self) -> None:
         """Close sockets and threads; what is under way is waited for, what has not begun is dropped."""
         self._pool.shutdown(cancel_futures=True)

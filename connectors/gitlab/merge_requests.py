@@ -33,7 +33,7 @@ from connectors.gitlab.updates import (
     pages_of,
     untold,
 )
-from connectors.http import fetch_ahead
+from connectors.http import fetch_ahead, utc_now
 from models.errors import BadRecordError
 
 IIDS_PER_REQUEST_COUNT = 50
@@ -94,6 +94,7 @@ class MergeRequests:
 
     def fetch(self, project_id: int, external_ids: tuple[str, ...]) -> Page:
         """Some of them, through the listing, so that the rows are those of `pages`: a single one shows more fields."""
+        asked_at = utc_now()
         iids = [
             int(iid) for owner, _, iid in (name.partition("!") for name in external_ids) if owner == str(project_id)
         ]
@@ -106,7 +107,7 @@ class MergeRequests:
             failures += listed.failures
         calls = (partial(self._assembled, project_id, row, raw) for row, raw in rows.values())
         items = tuple(item for found in fetch_ahead(self._pool, calls, AHEAD_COUNT) for item in found)
-        return Page(items=items, failures=tuple(failures))
+        return Page(items=items, failures=tuple(failures), fetched_at=asked_at)
 
     def _assembled(self, project_id: int, row: MergeRequestRow, raw: msgspec.Raw) -> tuple[Item, ...]:
         """Fetch the parts of a merge request and join them with its row, all as received."""

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from connectors.gitlab.simulated.asked import asked_listing, asked_page, choice, day_of, moved, page_headers, swap
+from connectors.gitlab.simulated.hooks import SimulatedHooks
 from connectors.gitlab.simulated.model import (
     EVENT_AT,
     FIRST_PROJECT_ID,
@@ -102,6 +103,7 @@ class GitLabSimulator(Users):
         self._bucket = TokenBucket(rate_limit_per_minute, 60) if rate_limit_per_minute else None
         self._has_rate_limit_headers = has_rate_limit_headers
         self.world = World(seed)
+        self.webhooks = SimulatedHooks(self, seed, self._asked_project, self._page)
         super().__init__(
             seed=seed,
             now=now,
@@ -149,6 +151,7 @@ class GitLabSimulator(Users):
                 self._list_events,
                 paging | {"id", "action", "before", "after", "sort"},
             ),
+            *self.webhooks.routes(),
             Route("GET", project + "/members/all", self._list_members, paging | {"id", "query", "user_ids[]", "state"}),
         ]
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from connectors.base import ConnectorKind, Stream
+from connectors.base import ConnectorKind, Stream, Webhooks
+from connectors.gitlab import hooks, webhooks
 from connectors.gitlab.client import GitLabConnector
 from connectors.gitlab.names import EVENTS, MERGE_REQUESTS
 from connectors.gitlab.parse import parse
@@ -32,4 +33,12 @@ KIND = ConnectorKind(
     connect=GitLabConnector,
     parse=parse,
     is_forge=True,
+    webhooks=Webhooks(
+        verify=webhooks.verify,
+        hints=webhooks.hints,
+        kept_headers=webhooks.KEPT_HEADERS,
+        ensure=hooks.ensure,
+        check=hooks.check,
+        remove=hooks.remove,
+    ),
 )

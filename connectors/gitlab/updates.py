@@ -18,7 +18,7 @@ import msgspec
 from connectors.base import Item, Page
 from connectors.decoding import Time
 from connectors.gitlab.api import PAGE_ROWS_COUNT, Api, Failures, decoded_rows, done_ratio, iso
-from connectors.http import fetch_ahead
+from connectors.http import fetch_ahead, utc_now
 from models.errors import SourceRequestError
 
 AHEAD_COUNT = 16
@@ -55,6 +55,8 @@ class Step(msgspec.Struct, Generic[RowT]):
     updated_at: datetime
     inner_at: datetime | None = None
     """Set inside an instant that is longer than a page."""
+    listed_at: datetime = msgspec.field(default_factory=utc_now)
+    """By our clock, before the parts of the rows are asked for: what changed since may not be in them."""
 
     @property
     def token(self) -> str:
@@ -188,6 +190,7 @@ def pages_of(
                 items=tuple(items),
                 failures=tuple(result.failures),
                 resume_token=result.token,
+                fetched_at=result.listed_at,
                 progress_ratio=done_ratio(first_at, result.updated_at, until),
             )
         items = []

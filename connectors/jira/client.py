@@ -35,7 +35,7 @@ import msgspec
 from jira import JIRA
 
 from connectors.base import ConnectionSpec, Item, Page, Probe, RateGate, ScopeSpec, Window
-from connectors.http import fetch_ahead, get_bytes, mount_policy, post_bytes, utc_now
+from connectors.http import exchange, fetch_ahead, get_bytes, mount_policy, post_bytes, utc_now
 from connectors.jira.jql import IN_STABLE_ORDER, quoted, updated_between, with_ids
 from connectors.jira.parse import ISSUE_ROLES, SYSTEM_FIELDS, field_ids_of, guessed_role, mended_json
 from connectors.limits import gate_key_of, limits_of
@@ -334,6 +334,10 @@ class JiraConnector:
             failures=tuple(failure for rows in found for failure in rows.failures),
         )
 
+    def manage(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
+        """Make a request that changes something at Jira: of all there is, only webhooks (hooks.py)."""
+        return self._api.manage(method, path, body)
+
     def close(self) -> None:
         """Close sockets and threads; requests under way are waited for."""
         self._pool.shutdown(cancel_futures=True)
@@ -422,6 +426,12 @@ class _Api:
 
     def get(self, path: str, **params: Any) -> bytes:
         return get_bytes(self._session, f"{self._base_url}/rest/api/2/{path}", params)[0]
+
+    def manage(self, method: str, path: str, body: Mapping[str, Any] | None) -> bytes:
+        headers = {"Accept": "application/json"}
+        return exchange(lambda: self._session.request(method, f"{self._base_url}/{path}", json=body, headers=headers))[
+            0
+        ]
 
     def post(self, path: str, body: Mapping[str, Any], version: int = 2) -> bytes:
         return post_bytes(self._session, f"{self._base_url}/rest/api/{version}/{path}", body)[0]

@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+from connectors.jira.simulated_hooks import SimulatedHooks
 from connectors.jira.simulated_search import Entry, JqlError, Query, Reader, SearchIndex
 from connectors.jira.simulated_world import (
     BUG,
@@ -173,6 +174,7 @@ class JiraSimulator(Simulator):
         self._found: dict[object, list[int]] = {}
         self._ordered: dict[object, list[tuple[Issue, History]]] = {}
         self._changes_count = 0
+        self.webhooks = SimulatedHooks(self, seed)
         super().__init__(
             seed=seed,
             now=now,
@@ -199,7 +201,7 @@ class JiraSimulator(Simulator):
             route
             for version in (("2", "3", "latest") if self.deployment == "cloud" else ("2", "latest"))
             for route in self._routes_of(f"/rest/api/{version}")
-        ]
+        ] + self.webhooks.routes()
 
     def _routes_of(self, api: str) -> list[Route]:
         paging = frozenset({"startAt", "maxResults"})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from connectors.base import ConnectorKind, Stream
+from connectors.base import ConnectorKind, Stream, Webhooks
+from connectors.jira import hooks, webhooks
 from connectors.jira.client import JiraConnector
 from connectors.jira.parse import parse
 
@@ -20,5 +21,16 @@ STREAMS = (
 )
 
 KIND = ConnectorKind(
-    kind="jira", streams={stream.name: stream for stream in STREAMS}, connect=JiraConnector, parse=parse
+    kind="jira",
+    streams={stream.name: stream for stream in STREAMS},
+    connect=JiraConnector,
+    parse=parse,
+    webhooks=Webhooks(
+        verify=webhooks.verify,
+        hints=webhooks.hints,
+        kept_headers=webhooks.KEPT_HEADERS,
+        ensure=hooks.ensure,
+        check=hooks.check,
+        remove=hooks.remove,
+    ),
 )

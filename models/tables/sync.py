@@ -36,6 +36,9 @@ class Connection(Times, Base):
     status: Mapped[str] = mapped_column(Enum(*CONNECTION_STATUSES, name="connection_status"), server_default="active")
     last_ok_at: Mapped[datetime | None]
     last_error: Mapped[str | None]
+    webhooks: Mapped[dict[str, Any] | None] = mapped_column(
+        comment="Where its webhooks go and how they were found last; NULL: it has none"
+    )
 
 
 class SyncScope(Times, Base):

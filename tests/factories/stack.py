@@ -20,6 +20,7 @@ import tasks.identify
 import tasks.ingest
 import tasks.maintain
 import tasks.rebuild
+import tasks.receive
 import tasks.reconcile
 import tasks.replay
 import tasks.summarise  # noqa: F401  # importing declares the tasks

@@ -17,6 +17,7 @@ import tasks.collect
 import tasks.identify
 import tasks.ingest
 import tasks.rebuild
+import tasks.receive
 import tasks.reconcile
 import tasks.replay
 import tasks.summarise  # noqa: F401  # importing declares the tasks
