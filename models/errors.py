@@ -23,6 +23,8 @@ class Verdict(enum.StrEnum):
     """Stop using the connection and tell the operators; a person has to act."""
     MARK_SCOPE = "mark_scope"
     """The scope is gone or hidden; mark it and go on with the others."""
+    CANCEL = "cancel"
+    """End the job quietly: what it needs is switched off, and whoever switches it on again asks again."""
     SET_ASIDE = "set_aside"
     """Put the record into sync_rejects and go on."""
     FAIL = "fail"
@@ -50,6 +52,12 @@ def _rebuild(cls: type[PlumblineError], message: str, facts: dict[str, Any]) -> 
 
 class UsageError(PlumblineError):
     """The call was wrong: an unknown name, option or value."""
+
+
+class ConnectionInactiveError(UsageError):
+    """The connection is paused or denied; `plumbline connection resume` starts it again."""
+
+    verdict = Verdict.CANCEL
 
 
 class SettingsError(PlumblineError):

@@ -1,24 +1,32 @@
 """Collecting: from a source's pages into staged payloads and rows, window by window.
 
-A run plans windows of update time for each stream of a scope; each window is a job that can be stopped anywhere and
-goes on where it was. Pages are fetched outside any transaction; a page is staged, promoted and counted in one.
+A run of a scope follows what is new in each stream in one window, which it reads at once. A first sync, and whatever
+reads old things again, is a backfill: windows that all workers share, each with a job, newest first. A window can be
+stopped anywhere and goes on where it was. Pages are fetched outside any transaction; a page is staged, promoted and
+counted in one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import structlog
+
 from connectors import registry
 from connectors.base import Connector, Page, Stream, Window
-from models.errors import SourceError, UsageError, Verdict
-from models.rules.windows import Span, cut
-from models.store import connections, sync
+from models.errors import ForbiddenResourceError, GoneError, PlumblineError, UsageError, Verdict
+from models.rules.windows import cut, pieces
+from models.store import connections, windows
 from models.store.session import assert_no_transaction, commit_without_waiting
 from tasks.steps import Source, in_batches, load_source, opened, stage_and_promote
 from workers.queues import Queue
 from workers.retry import RetryPolicy
-from workers.task import Job, task
+from workers.task import Job, JobYieldedError, task
+
+logger = structlog.get_logger("plumbline.sync")
 
 
 @task(
@@ -45,8 +53,11 @@ def sync_all(
     """
     with job.transaction() as session:
         for each in connections.scopes(session, connection=connection, key=scope, active_only=True):
-            if each.kind in registry.KINDS:  # the others' rows are handed to us, and there is nobody to ask
-                job.enqueue(session, "collect.sync_scope", scope_id=each.id, stream=stream, full=full, since=since)
+            if each.kind not in registry.KINDS:  # their rows are handed to us, and there is nobody to ask
+                continue
+            if each.is_resting and job.trigger == "schedule":  # refused within the hour
+                continue
+            job.enqueue(session, "collect.sync_scope", scope_id=each.id, stream=stream, full=full, since=since)
 
 
 @task(
@@ -61,25 +72,22 @@ def sync_all(
 def sync_scope(
     job: Job, *, scope_id: int, stream: str | None = None, full: bool = False, since: str | None = None, **_later: Any
 ) -> None:
-    """Bring the streams of a scope up to date: plan their windows, and collect where there is one window only.
+    """Bring the streams of a scope up to date, and see to it that its backfills have the jobs that they need.
 
     Idempotent: windows that are unfinished are collected before new ones are planned.
     """
     source = load_source(job.database, job.settings, scope_id)
     with opened(job.database, source) as connector:
         run_started_at = connector.server_now()
-        for each in _streams(source, stream):
-            if not each.is_incremental:
-                _collect_dictionary(job, source, connector, each, run_started_at)
-                source = load_source(job.database, job.settings, scope_id)  # what it said changes how others are read
-                continue
-            window_ids = _plan(job, source, connector, each, run_started_at, full=full, since=since)
-            if len(window_ids) == 1:
-                _collect(job, source, connector, each, window_ids[0])
-                continue
-            with job.transaction() as session:
-                for window_id in window_ids:
-                    job.enqueue(session, "collect.window", window_id=window_id)
+        for each in _streams(job, source, stream):
+            with _refusable(job, source, connector, each):
+                if not each.is_incremental:
+                    _collect_dictionary(job, source, connector, each, run_started_at)
+                    source = load_source(job.database, job.settings, scope_id)  # it may change how others are read
+                    continue
+                for window_id in _plan(job, source, connector, each, run_started_at, full=full, since=since):
+                    _collect(job, source, connector, each, window_id)
+                _share_backfill(job, scope_id, each)
     with job.transaction() as session:
         connections.record_success(session, source.connection.id)
         connections.set_scope_error(session, scope_id, None)
@@ -87,33 +95,54 @@ def sync_scope(
 
 @task(
     name="collect.window",
-    queue=Queue.SYNC,
+    queue=Queue.BACKFILL,
     soft_limit_seconds=1_800,
     hard_limit_seconds=1_860,
     retry=RetryPolicy(),
-    lock="window:{window_id}",
-    queueing_lock="window:{window_id}",
 )
-def collect_window(job: Job, *, window_id: int, **_later: Any) -> None:
-    """Collect one window, from where it was stopped.
+def collect_window(job: Job, *, scope_id: int, stream: str, **_later: Any) -> None:
+    """Collect one window of a backfill, from where it was stopped: the newest that nobody has.
 
-    Idempotent: a window that is done is left alone, and a page that is read twice is written once.
+    Idempotent: where no window is left there is nothing to do, and a page that is read twice is written once.
     """
-    with job.transaction() as session:
-        window = sync.window(session, window_id)
-    if window.state == "done":
-        return
-    source = load_source(job.database, job.settings, window.sync_scope_id)
-    with opened(job.database, source) as connector:
-        _collect(job, source, connector, source.kind.streams[window.resource], window_id)
+    source = load_source(job.database, job.settings, scope_id)
+    each = source.kind.streams[stream]
+    with _taken(job, scope_id, stream) as window_id:
+        if window_id is None:
+            return
+        with opened(job.database, source) as connector, _refusable(job, source, connector, each):
+            _cut_again(job, source, connector, each, window_id)
+            _collect(job, source, connector, each, window_id)
+            with job.transaction() as session:
+                connections.record_success(session, source.connection.id)
 
 
-def _streams(source: Source, name: str | None) -> list[Stream]:
-    if name is None:
-        return list(source.kind.streams.values())
-    if name not in source.kind.streams:
+def _streams(job: Job, source: Source, name: str | None) -> list[Stream]:
+    """The streams that are named, or all that the source has not refused of late."""
+    if name is not None and name not in source.kind.streams:
         raise UsageError(f"{source.kind.kind} has no stream {name!r}; choose one of {', '.join(source.kind.streams)}.")
-    return [each for each in source.kind.streams.values() if each.name == name]
+    with job.transaction() as session:
+        if name is not None:
+            windows.forget_refusals(session, [source.scope.id], name)
+            return [source.kind.streams[name]]
+        refused = windows.refused(session, source.scope.id)
+    return [each for each in source.kind.streams.values() if each.name not in refused]
+
+
+@contextmanager
+def _refusable(job: Job, source: Source, connector: Connector, stream: Stream) -> Iterator[None]:
+    """Let a source refuse one stream of a scope that it shows otherwise; it is asked again in a day.
+
+    Raises:
+        GoneError, ForbiddenResourceError: it refuses the whole scope.
+    """
+    try:
+        yield
+    except (ForbiddenResourceError, GoneError) as error:
+        connector.check_scope(source.scope)
+        with job.transaction() as session:
+            windows.refuse(session, source.scope.id, stream.name, error.message)
+        logger.warning("stream_refused", scope=source.scope.external_key, stream=stream.name, error=error.message)
 
 
 def _plan(
@@ -126,52 +155,115 @@ def _plan(
     full: bool,
     since: str | None,
 ) -> list[int]:
-    """The windows to collect: those that an earlier run left, else new ones from the watermark on."""
+    """Plan what is to be read. Returns the windows that are to be read now; those of a backfill are shared."""
     scope_id = source.scope.id
     with job.transaction() as session:
-        unfinished = sync.unfinished_windows(session, scope_id, stream.name)
-        complete_until = sync.watermark(session, scope_id, stream.name)
-    if unfinished and not full:
+        followed_until = windows.followed_until(session, scope_id, stream.name)
+        unfinished = windows.unfinished(session, scope_id, stream.name, is_backfill=False)
+    is_backfill = followed_until is None or full or since is not None
+    if unfinished and not is_backfill:
         return unfinished
-    spans: list[Span]
     if since is not None:
         spans = [(datetime.fromisoformat(since).astimezone(UTC), run_started_at)]
-    elif complete_until is None or full:
+    elif followed_until is None or full:
         spans = cut(connector.oldest_update(source.scope, stream.name), run_started_at)
     else:
-        spans = [(complete_until - stream.overlap, run_started_at)]
+        spans = [(followed_until - stream.overlap, run_started_at)]
     with job.transaction() as session:
-        return sync.plan_windows(session, scope_id, stream.name, spans, run_started_at=run_started_at)
+        if full:
+            windows.abandon_backfill(session, scope_id, stream.name)
+        planned = windows.plan(
+            session, scope_id, stream.name, spans, run_started_at=run_started_at, is_backfill=is_backfill
+        )
+    return [] if is_backfill else planned
+
+
+def _share_backfill(job: Job, scope_id: int, stream: Stream) -> None:
+    """Ask for the jobs that the windows of a backfill lack."""
+    with job.transaction() as session:
+        connections.set_scope_error(session, scope_id, None)  # the source has just shown it
+        for _ in range(windows.missing_jobs(session, scope_id, stream.name)):
+            job.enqueue(session, "collect.window", scope_id=scope_id, stream=stream.name)
+
+
+@contextmanager
+def _taken(job: Job, scope_id: int, stream: str) -> Iterator[int | None]:
+    """Hold the newest window of a backfill that nobody else holds; the lock dies with its process."""
+    with job.transaction() as session:
+        candidates = windows.next_of_backfill(session, scope_id, stream)
+    for window_id in candidates:
+        with job.database.advisory_lock(f"window:{window_id}") as is_ours:
+            if not is_ours:
+                continue
+            with job.transaction() as session:
+                is_open = window_id in windows.next_of_backfill(session, scope_id, stream)
+            if is_open:
+                yield window_id
+                return
+    yield None
+
+
+def _cut_again(job: Job, source: Source, connector: Connector, stream: Stream, window_id: int) -> None:
+    """Hand the older parts of a window back that holds far more than others, before it is begun."""
+    while True:
+        with job.transaction() as session:
+            window = windows.window(session, window_id)
+        if window.page_token is not None or window.rows_seen or window.until is None:
+            return
+        rows = connector.count(source.scope, stream.name, Window(since=window.since, until=window.until))
+        if rows is None:
+            return
+        since = window.since or connector.oldest_update(source.scope, stream.name) or window.until
+        parts = pieces(since, window.until, rows)
+        with job.transaction() as session:
+            windows.expect(session, window_id, rows)
+            if len(parts) == 1:
+                return
+            parts[-1] = (window.since, parts[-1][1])
+            windows.split(session, window, parts, rows_expected=rows // len(parts))
+            for _ in parts[1:]:
+                job.enqueue(session, "collect.window", scope_id=source.scope.id, stream=stream.name)
 
 
 def _collect(job: Job, source: Source, connector: Connector, stream: Stream, window_id: int) -> None:
     """Read a window from where it was stopped; the last one of a stream moves its watermark."""
     with job.transaction() as session:
         commit_without_waiting(session)
-        window = sync.window(session, window_id)
-        sync.start_window(session, window_id)
+        window = windows.window(session, window_id)
+        windows.start(session, window_id)
     span = Window(since=window.since, until=window.until)
     try:
         for page in in_batches(connector.pages(source.scope, stream.name, span, window.page_token)):
-            _keep(job, source, stream, page, window_id)
-    except SourceError as error:
-        if error.verdict is not Verdict.RETRY:
-            with job.transaction() as session:
-                sync.fail_window(session, window_id, error.message)
+            _keep(job, source, stream, page, window_id, yields=window.is_backfill)
+    except PlumblineError as error:
+        with job.transaction() as session:
+            _lay_down(session, window_id, error)
         raise
     with job.transaction() as session:
-        is_complete = sync.finish_window(session, window_id, job_id=job.id)
-        if is_complete:
+        is_complete = windows.finish(session, window_id, job_id=job.id)
+        if is_complete or not window.is_backfill:
             job.enqueue(session, "summarise.all")
 
 
-def _keep(job: Job, source: Source, stream: Stream, page: Page, window_id: int) -> None:
+def _lay_down(session: Any, window_id: int, error: PlumblineError) -> None:
+    """Remember of a window whether it was its own fault that it was not finished."""
+    if isinstance(error, JobYieldedError) or error.verdict in {
+        Verdict.RESCHEDULE,
+        Verdict.CANCEL,
+        Verdict.PAUSE_CONNECTION,
+    }:
+        windows.give_back(session, window_id)
+    elif error.verdict is not Verdict.RETRY:
+        windows.fail(session, window_id, error.message)
+
+
+def _keep(job: Job, source: Source, stream: Stream, page: Page, window_id: int, *, yields: bool) -> None:
     """Stage, promote and count a page in one transaction."""
     assert_no_transaction()
     with job.transaction() as session:
         commit_without_waiting(session)
         written = stage_and_promote(session, source, stream, page, window_id=window_id)
-        sync.advance_window(
+        windows.advance(
             session, window_id, page_token=page.resume_token, rows_seen=len(page.items), written=written.total
         )
         job.report(
@@ -182,6 +274,9 @@ def _keep(job: Job, source: Source, stream: Stream, page: Page, window_id: int) 
             stream=stream.name,
             done_ratio=page.progress_ratio,
         )
+        is_in_the_way = yields and page.resume_token is not None and job.is_in_the_way(session)
+    if is_in_the_way:
+        raise JobYieldedError
 
 
 def _collect_dictionary(
@@ -193,4 +288,4 @@ def _collect_dictionary(
             written = stage_and_promote(session, source, stream, page, window_id=None)
             job.report(session, rows_read=len(page.items), rows_written=written.total)
     with job.transaction() as session:
-        sync.finish_dictionary(session, source.scope.id, stream.name, run_started_at=run_started_at, job_id=job.id)
+        windows.finish_dictionary(session, source.scope.id, stream.name, run_started_at=run_started_at, job_id=job.id)

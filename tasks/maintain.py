@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from models.store import jobs, sync, webhooks
+from models.store import jobs, webhooks, windows
 from workers.queues import Queue
 from workers.retry import RetryPolicy
 from workers.task import Job, task
@@ -38,7 +38,7 @@ def prune(job: Job, **_later: Any) -> None:
         if not deleted:
             break
     with job.transaction() as session:
-        job.report(session, rows_written=sync.prune_windows(session, finished_before=now - KEEP_WINDOWS))
+        job.report(session, rows_written=windows.prune(session, finished_before=now - KEEP_WINDOWS))
     while True:
         with job.transaction() as session:
             deleted = webhooks.prune(session, received_before=now - KEEP_DELIVERIES)

@@ -24,24 +24,37 @@ from connectors.base import (
     Connector,
     ConnectorKind,
     Item,
+    Load,
     OpenGate,
     Page,
     ParseContext,
+    RateGate,
     ScopeSpec,
     Stream,
 )
-from models.errors import AccessDeniedError, BadRecordError, ForbiddenResourceError, GoneError, UsageError
+from models.errors import (
+    AccessDeniedError,
+    BadRecordError,
+    ConnectionInactiveError,
+    ForbiddenResourceError,
+    GoneError,
+    PlumblineError,
+    TransientSourceError,
+)
 from models.records import Batch
 from models.store import connections, jira, people, records, sync
 from models.store.copy import Written
 from models.store.session import Database
 from workers import runtime, secrets
+from workers.gate import RedisGate
 from workers.settings import Settings
 
 logger = structlog.get_logger("plumbline.sync")
 
 BATCH_ITEMS = 500
 BATCH_SECONDS = 1.0
+WATCH_SECONDS = 1.0
+"""How often it is looked whether the connection is still to be read."""
 
 BAD_ROW = (DataError, IntegrityError, psycopg.DataError, psycopg.IntegrityError)
 """What the database raises for a value that does not fit."""
@@ -61,7 +74,7 @@ def load_source(database: Database, settings: Settings, scope_id: int) -> Source
     """Read what is known of a scope, secrets decrypted.
 
     Raises:
-        UsageError: its connection is paused or denied.
+        ConnectionInactiveError: its connection is paused or denied.
         NotFoundError: there is no such scope.
     """
     with database.transaction() as session:
@@ -90,14 +103,10 @@ def connection_spec(settings: Settings, connection: Row[Any]) -> ConnectionSpec:
     """A connection's row with its secrets decrypted.
 
     Raises:
-        UsageError: it is paused or denied.
+        ConnectionInactiveError: it is paused or denied.
     """
     if connection.status != "active":
-        raise UsageError(
-            f"The connection {connection.name!r} is {connection.status}"
-            + (f" ({connection.last_error})" if connection.last_error else "")
-            + f"; `plumbline connection resume {connection.name}` starts it again."
-        )
+        raise _inactive(connection)
     return ConnectionSpec(
         id=connection.id,
         kind=connection.kind,
@@ -108,15 +117,58 @@ def connection_spec(settings: Settings, connection: Row[Any]) -> ConnectionSpec:
     )
 
 
+def _inactive(connection: Row[Any]) -> ConnectionInactiveError:
+    return ConnectionInactiveError(
+        f"The connection {connection.name!r} is {connection.status}"
+        + (f" ({connection.last_error})" if connection.last_error else "")
+        + f"; `plumbline connection resume {connection.name}` starts it again."
+    )
+
+
+class WatchedGate:
+    """The shared gate, and closed to a connection that is paused or denied while it is read."""
+
+    def __init__(self, gate: RedisGate | None, database: Database, connection_id: int) -> None:
+        self._gate: RateGate = gate or OpenGate()
+        self._note = gate.note if gate else None
+        self._database = database
+        self._connection_id = connection_id
+        self._look_at = time.monotonic() + WATCH_SECONDS
+
+    def enter(self, key: str, most: int, per_second: float | None) -> None:
+        """Take a slot. Raises `ConnectionInactiveError` within seconds of somebody's pausing the connection."""
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + WATCH_SECONDS
+            with self._database.transaction() as session:
+                connection = connections.connection(session, self._connection_id)
+            if connection.status != "active":
+                self._look_at = now  # whoever comes next is told as well
+                raise _inactive(connection)
+        if self._note is not None:
+            self._note(key, self._connection_id)
+            self._note = None
+        self._gate.enter(key, most, per_second)
+
+    def leave(self, key: str, load: Load) -> None:
+        """Give the slot back."""
+        self._gate.leave(key, load)
+
+    def block(self, key: str, until: datetime, reason: str = "it asks us to wait") -> None:
+        """Close the gate for all."""
+        self._gate.block(key, until, reason)
+
+
 @contextmanager
 def opened(database: Database, source: Source) -> Iterator[Connector]:
     """Connect to a source; what it answers about our access is remembered on its rows.
 
     Raises:
         SourceError: see `Connector`; each carries its verdict.
+        ConnectionInactiveError: the connection was paused meanwhile, or denied, which another job has told.
     """
-    gate = runtime.current().gate or OpenGate()
     try:
+        gate = WatchedGate(runtime.current().gate, database, source.connection.id)
         connector = source.kind.connect(source.connection, gate)
         try:
             yield connector
@@ -124,7 +176,14 @@ def opened(database: Database, source: Source) -> Iterator[Connector]:
             connector.close()
     except AccessDeniedError as error:
         with database.transaction() as session:
-            connections.set_connection_status(session, source.connection.id, "denied", error.message)
+            is_news = connections.deny(session, source.connection.id, error.message)
+        if not is_news:
+            raise ConnectionInactiveError(f"The connection {source.connection.name!r} is denied.") from error
+        logger.error("connection_denied", connection=source.connection.name, error=error.message)
+        raise
+    except TransientSourceError as error:
+        with database.transaction() as session:
+            connections.record_trouble(session, source.connection.id, error.message)
         raise
     except (GoneError, ForbiddenResourceError) as error:
         with database.transaction() as session:
@@ -139,16 +198,22 @@ def in_batches(pages: Iterable[Page]) -> Iterator[Page]:
         pages: of a window, in their order.
 
     Returns:
-        Pages of at least `BATCH_ITEMS` items, or of what came within `BATCH_SECONDS`; the last one is what is left.
+        Pages of at least `BATCH_ITEMS` items, or of what came within `BATCH_SECONDS`; the last one is what is left,
+        also where the source then raises.
     """
     waiting: list[Page] = []
     since = time.monotonic()
-    for page in pages:
-        waiting.append(page)
-        if sum(len(each.items) for each in waiting) >= BATCH_ITEMS or time.monotonic() - since > BATCH_SECONDS:
+    try:
+        for page in pages:
+            waiting.append(page)
+            if sum(len(each.items) for each in waiting) >= BATCH_ITEMS or time.monotonic() - since > BATCH_SECONDS:
+                batch, waiting = waiting, []
+                yield _joined(batch)
+                since = time.monotonic()
+    except PlumblineError:
+        if waiting:  # what came before the source stopped need not be fetched again
             yield _joined(waiting)
-            waiting = []
-            since = time.monotonic()
+        raise
     if waiting:
         yield _joined(waiting)
 

@@ -184,6 +184,21 @@ class RedisGate:
                 share.blocked_until, share.reason, share.has_news = self._monotonic() + wait, reason, True
                 self._settle(key, share)
 
+    def note(self, key: str, connection_id: int) -> None:
+        """Remember which gate a connection goes through, for whoever asks how it is."""
+        try:
+            self._redis.set(f"{PREFIX}of:{connection_id}", key, ex=int(LONGEST.total_seconds()) * 7)
+        except redis.RedisError:
+            return
+
+    def key_of(self, connection_id: int) -> str | None:
+        """The gate that a connection went through last; None where it is not known."""
+        try:
+            key = self._redis.get(f"{PREFIX}of:{connection_id}")
+        except redis.RedisError:
+            return None
+        return key.decode() if isinstance(key, bytes) else None
+
     def forget(self, key: str) -> None:
         """Open a gate; other processes hear it when they settle. A person says that the host may be asked again."""
         with self._lock:

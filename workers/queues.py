@@ -16,7 +16,11 @@ class Queue(enum.StrEnum):
     """Seconds to minutes of SQL: summaries and read models."""
     UPKEEP = "upkeep"
     """Whenever there is time: pruning, archiving."""
+    BACKFILL = "backfill"
+    """Hours to days: windows of history. Last, because nothing else may wait for it."""
 
 
 ALL_QUEUES = ",".join(Queue)
-"""For `celery worker -Q`."""
+"""For `celery worker -Q`, which takes from the first that has something."""
+BEFORE_BACKFILL = tuple(queue for queue in Queue if queue is not Queue.BACKFILL)
+"""What a backfill lets go first."""

@@ -17,6 +17,11 @@ UNNAMED_PATIENCE_SECONDS = 60
 """How long to wait for a server that asks for patience and does not say how much."""
 
 
+SPREAD_RATIO = 0.1
+MOST_SPREAD_SECONDS = 30.0
+"""Over how long those are spread who wait for the same time: a tenth of the wait, a second to this."""
+
+
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How often and how patiently a task is tried.
 
@@ -68,8 +73,11 @@ def decide(error: BaseException, *, attempts: int, policy: RetryPolicy, now: dat
     if verdict is Verdict.RESCHEDULE:
         named = error.retry_at if isinstance(error, RateLimitedError) else None
         run_after = named or now + timedelta(seconds=UNNAMED_PATIENCE_SECONDS)
-        # A little chance keeps those who wait for the same instant from arriving in it together.
-        return Decision(verdict=verdict, run_after=run_after + timedelta(seconds=chance), counts_as_attempt=False)
+        # Chance keeps those who wait for the same instant from arriving in it together.
+        spread_seconds = min(MOST_SPREAD_SECONDS, max(1.0, (run_after - now).total_seconds() * SPREAD_RATIO))
+        return Decision(
+            verdict=verdict, run_after=run_after + timedelta(seconds=chance * spread_seconds), counts_as_attempt=False
+        )
     if verdict is Verdict.RETRY and attempts < policy.max_attempts:
         return Decision(verdict=verdict, run_after=now + timedelta(seconds=policy.wait_seconds(attempts, chance)))
     return Decision(verdict=verdict)

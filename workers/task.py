@@ -26,18 +26,27 @@ from models.store import jobs
 from models.store.session import Database, assert_no_transaction, commit_without_waiting
 from workers import runtime
 from workers.enqueue import publish
-from workers.queues import Queue
+from workers.queues import BEFORE_BACKFILL, Queue
 from workers.retry import RetryPolicy, decide
 from workers.settings import Settings
 
 LOCK_WAIT_SECONDS = 3.0
 """How soon a job whose lock is held is tried again."""
+TURN_SECONDS = 2.0
+"""How long a job that yields to others goes on at least."""
+
+QUIET = {Verdict.RESCHEDULE, Verdict.CANCEL}
+"""Hundreds of windows may meet the same closed gate or paused connection; what closed it was told once."""
 
 logger = structlog.get_logger("plumbline.jobs")
 
 
 class JobCancelledError(PlumblineError):
     """The job was cancelled."""
+
+
+class JobYieldedError(PlumblineError):
+    """The job lets more urgent work go first, and goes on after it."""
 
 
 class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +113,7 @@ class Job:
         self.rows_read = 0
         self.rows_written = 0
         self._unpublished: list[int] = []
+        self._started = time.monotonic()
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -139,6 +149,11 @@ class Job:
             session, self.id, progress=progress, rows_read=rows_read, rows_written=rows_written
         ):
             raise JobCancelledError
+
+    def is_in_the_way(self, session: Session) -> bool:
+        """Whether work of better queues waits while this job has had its turn; it may then raise `JobYieldedError`."""
+        has_had_its_turn = time.monotonic() - self._started > TURN_SECONDS
+        return has_had_its_turn and jobs.is_any_waiting(session, BEFORE_BACKFILL)
 
 
 def insert(
@@ -302,6 +317,9 @@ def _run_body(declared: TaskSpec, body: Callable[..., None], job: Job, args: Map
         _end(job.database, job.id, "succeeded", None)
     except JobCancelledError:
         status = "cancelled"
+    except JobYieldedError as error:
+        status = "yielded"
+        _postpone(job, timedelta(), error.message)
     except Exception as error:  # noqa: BLE001  # the boundary of all tasks: every error gets its verdict here and nowhere else
         status = _judge(declared, job, error)
     logger.info(
@@ -325,11 +343,14 @@ def _judge(declared: TaskSpec, job: Job, error: Exception) -> str:
     sentence = error.message if isinstance(error, PlumblineError) else f"{type(error).__name__}: {error}"
     if decision.verdict is Verdict.FAIL and not isinstance(error, PlumblineError):
         logger.error("job_error", error=sentence, exc_info=error)
+    elif decision.verdict in QUIET:
+        logger.debug("job_error", error=sentence, verdict=decision.verdict)
     else:
         logger.warning("job_error", error=sentence, verdict=decision.verdict)
     if decision.run_after is None:
-        _end(job.database, job.id, "failed", sentence)
-        return "failed"
+        status = "cancelled" if decision.verdict is Verdict.CANCEL else "failed"
+        _end(job.database, job.id, status, sentence)
+        return status
     with job.database.transaction() as session:
         jobs.postpone(
             session,
@@ -359,6 +380,7 @@ __all__ = [
     "SPECS",
     "Job",
     "JobCancelledError",
+    "JobYieldedError",
     "TaskSpec",
     "assert_no_transaction",
     "enqueue",

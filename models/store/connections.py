@@ -133,10 +133,47 @@ def set_connection_status(session: Session, connection_id: int, status: str, err
     )
 
 
-def record_success(session: Session, connection_id: int) -> None:
-    """Remember that the source answered."""
+def deny(session: Session, connection_id: int, error: str) -> bool:
+    """Stop using a connection whose source refuses it, until a person resumes it.
+
+    Returns:
+        Whether it was in use until now: of all who meet the refusal one tells it.
+    """
+    denied = session.execute(
+        text(
+            """
+            UPDATE connections SET status = 'denied', last_error = :error, updated_at = now()
+            WHERE id = :id AND status = 'active' RETURNING 1
+            """
+        ),
+        {"id": connection_id, "error": error},
+    ).scalar_one_or_none()
+    return denied is not None
+
+
+def record_trouble(session: Session, connection_id: int, error: str) -> None:
+    """Remember why an active connection does not answer; the next success clears it."""
     session.execute(
-        text("UPDATE connections SET last_ok_at = now(), last_error = NULL WHERE id = :id"), {"id": connection_id}
+        text(
+            """
+            UPDATE connections SET last_error = :error
+            WHERE id = :id AND status = 'active' AND last_error IS DISTINCT FROM :error
+            """
+        ),
+        {"id": connection_id, "error": error},
+    )
+
+
+def record_success(session: Session, connection_id: int) -> None:
+    """Remember that the source answered; what a paused or denied connection suffers from stays."""
+    session.execute(
+        text(
+            """
+            UPDATE connections SET last_ok_at = now(), last_error = CASE WHEN status = 'denied' THEN last_error END
+            WHERE id = :id
+            """
+        ),
+        {"id": connection_id},
     )
 
 
@@ -323,7 +360,7 @@ def scope(session: Session, scope_id: int) -> Row[Any]:
 def scopes(
     session: Session, *, connection: str | None = None, key: str | None = None, active_only: bool = False
 ) -> list[Row[Any]]:
-    """Scopes with their connection and project, and how fresh each is.
+    """Scopes with their connection and project, how fresh each is, and whether it was refused within the hour.
 
     Args:
         session: inside a transaction.
@@ -338,6 +375,7 @@ def scopes(
                 SELECT s.id, s.external_key, s.connection_id, c.name AS connection, c.kind,
                        c.status AS connection_status,
                        p.title AS project, s.project_id, s.repository_id, s.options, s.is_active, s.last_error,
+                       s.last_error IS NOT NULL AND s.updated_at > now() - interval '1 hour' AS is_resting,
                        (SELECT min(w.complete_until) FROM watermarks w WHERE w.sync_scope_id = s.id) AS complete_until,
                        (SELECT count(*) FROM sync_rejects r
                         WHERE r.sync_scope_id = s.id AND r.resolved_at IS NULL) AS open_rejects
@@ -359,7 +397,7 @@ def set_scope_error(session: Session, scope_id: int, error: str | None) -> None:
         text(
             """
             UPDATE sync_scopes SET last_error = :error, updated_at = now()
-            WHERE id = :id AND last_error IS DISTINCT FROM :error
+            WHERE id = :id AND (last_error IS NOT NULL OR CAST(:error AS text) IS NOT NULL)
             """
         ),
         {"id": scope_id, "error": error},

@@ -209,6 +209,21 @@ def due_unsent(session: Session, *, limit: int = 500) -> list[Row[Any]]:
     )
 
 
+def is_any_waiting(session: Session, queues: Sequence[str]) -> bool:
+    """Whether a job of these queues has been due for over a second, so that no idle worker can be there for it."""
+    return bool(
+        session.execute(
+            text(
+                """
+                SELECT EXISTS (SELECT FROM job_runs WHERE status IN ('queued', 'retrying') AND queue = ANY(:queues)
+                               AND run_after < clock_timestamp() - interval '1 second')
+                """
+            ),
+            {"queues": list(queues)},
+        ).scalar_one()
+    )
+
+
 def cancel(session: Session, job_id: int) -> bool:
     """Cancel a job and what it asked for; returns False where it was finished already."""
     cancelled = session.execute(

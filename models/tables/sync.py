@@ -89,6 +89,11 @@ class SyncWindow(Times, Base):
     attempts: Mapped[int] = mapped_column(server_default="0")
     last_error: Mapped[str | None]
     finished_at: Mapped[datetime | None]
+    is_backfill: Mapped[bool] = mapped_column(
+        server_default=text("false"),
+        comment="Reads old things and is shared by all workers; else it follows what is new",
+    )
+    rows_expected: Mapped[int | None] = mapped_column(BigInteger, comment="What the source says that it holds")
 
 
 class Watermark(Base):
@@ -103,6 +108,10 @@ class Watermark(Base):
     last_run_id: Mapped[int | None] = mapped_column(BigInteger)
     last_full_at: Mapped[datetime | None]
     updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    refused_at: Mapped[datetime | None] = mapped_column(
+        comment="When the source last refused the stream, though it shows the scope"
+    )
+    refusal: Mapped[str | None] = mapped_column(comment="In a sentence")
 
 
 class StagedPayload(Base):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from models.errors import (
     AccessDeniedError,
     BadRecordError,
+    ConnectionInactiveError,
     GoneError,
     RateLimitedError,
     ServerUnavailableError,
@@ -37,8 +38,24 @@ def test_passing_troubles_are_tried_again_until_the_attempts_are_used_up(error: 
 def test_a_server_that_names_a_time_is_asked_then_and_the_wait_is_no_attempt() -> None:
     until = NOW + timedelta(minutes=7)
     decision = decide(RateLimitedError(retry_at=until), attempts=99, policy=POLICY, now=NOW, chance=0.25)
-    assert decision.run_after == until + timedelta(seconds=0.25)
+    assert decision.run_after == until + timedelta(seconds=0.25 * 30)
     assert not decision.counts_as_attempt
+
+
+@given(st.integers(0, 100_000), st.floats(0, 1, exclude_max=True))
+def test_who_waits_for_the_same_time_is_never_early_and_spread_over_half_a_minute_at_most(
+    wait_seconds: int, chance: float
+) -> None:
+    until = NOW + timedelta(seconds=wait_seconds)
+    decision = decide(RateLimitedError(retry_at=until), attempts=1, policy=POLICY, now=NOW, chance=chance)
+    assert decision.run_after is not None
+    assert timedelta() <= decision.run_after - until <= timedelta(seconds=30)
+
+
+def test_what_is_switched_off_ends_without_another_try() -> None:
+    decision = decide(ConnectionInactiveError(), attempts=1, policy=POLICY, now=NOW, chance=0)
+    assert decision.verdict is Verdict.CANCEL
+    assert decision.run_after is None
 
 
 def test_a_server_that_names_no_time_is_left_alone_for_a_minute() -> None:
