@@ -128,6 +128,10 @@ class Connector(Protocol):
         """The earliest update time in the stream, or None where the stream is empty."""
         ...
 
+    def count(self, scope: ScopeSpec, stream: str, window: Window) -> int | None:
+        """How many objects a window holds, more or less, by one cheap request; None where the source cannot say."""
+        ...
+
     def pages(self, scope: ScopeSpec, stream: str, window: Window, resume_token: str | None = None) -> Iterator[Page]:
         """Fetch a window page by page, complete objects only, ahead of the consumer by a small bounded number."""
         ...

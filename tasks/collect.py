@@ -18,8 +18,8 @@ import structlog
 from connectors import registry
 from connectors.base import Connector, Page, Stream, Window
 from models.errors import ForbiddenResourceError, GoneError, PlumblineError, UsageError, Verdict
-from models.rules.windows import cut, pieces
-from models.store import connections, windows
+from models.rules.windows import Span, cut, pieces
+from models.store import connections, watermarks, windows
 from models.store.session import assert_no_transaction, commit_without_waiting
 from tasks.steps import Source, in_batches, load_source, opened, stage_and_promote
 from workers.queues import Queue
@@ -123,9 +123,9 @@ def _streams(job: Job, source: Source, name: str | None) -> list[Stream]:
         raise UsageError(f"{source.kind.kind} has no stream {name!r}; choose one of {', '.join(source.kind.streams)}.")
     with job.transaction() as session:
         if name is not None:
-            windows.forget_refusals(session, [source.scope.id], name)
+            watermarks.forget_refusals(session, [source.scope.id], name)
             return [source.kind.streams[name]]
-        refused = windows.refused(session, source.scope.id)
+        refused = watermarks.refused(session, source.scope.id)
     return [each for each in source.kind.streams.values() if each.name not in refused]
 
 
@@ -141,7 +141,7 @@ def _refusable(job: Job, source: Source, connector: Connector, stream: Stream) -
     except (ForbiddenResourceError, GoneError) as error:
         connector.check_scope(source.scope)
         with job.transaction() as session:
-            windows.refuse(session, source.scope.id, stream.name, error.message)
+            watermarks.refuse(session, source.scope.id, stream.name, error.message)
         logger.warning("stream_refused", scope=source.scope.external_key, stream=stream.name, error=error.message)
 
 
@@ -163,6 +163,7 @@ def _plan(
     is_backfill = followed_until is None or full or since is not None
     if unfinished and not is_backfill:
         return unfinished
+    spans: list[Span]
     if since is not None:
         spans = [(datetime.fromisoformat(since).astimezone(UTC), run_started_at)]
     elif followed_until is None or full:
@@ -288,4 +289,6 @@ def _collect_dictionary(
             written = stage_and_promote(session, source, stream, page, window_id=None)
             job.report(session, rows_read=len(page.items), rows_written=written.total)
     with job.transaction() as session:
-        windows.finish_dictionary(session, source.scope.id, stream.name, run_started_at=run_started_at, job_id=job.id)
+        watermarks.finish_dictionary(
+            session, source.scope.id, stream.name, run_started_at=run_started_at, job_id=job.id
+        )

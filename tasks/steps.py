@@ -179,8 +179,7 @@ def opened(database: Database, source: Source) -> Iterator[Connector]:
             is_news = connections.deny(session, source.connection.id, error.message)
         if not is_news:
             raise ConnectionInactiveError(f"The connection {source.connection.name!r} is denied.") from error
-        logger.error("connection_denied", connection=source.connection.name, error=error.message)
-        raise
+        raise  # told once: by this job's row and log line, and on the connection
     except TransientSourceError as error:
         with database.transaction() as session:
             connections.record_trouble(session, source.connection.id, error.message)

@@ -175,6 +175,8 @@ def list_(as_json: output.JsonOption = False) -> None:
     process = ready()
     with process.database.transaction() as session:
         rows = [row._asdict() for row in connections.connections(session)]
+    for row in rows:
+        row["gate"] = gate_sentence(process, row["id"])
     output.print_rows(
         rows,
         columns={
@@ -184,6 +186,7 @@ def list_(as_json: output.JsonOption = False) -> None:
             "status": "status",
             "scopes": "scopes",
             "last_ok_at": "last answer (UTC)",
+            "gate": "requests under way",
             "last_error": "trouble",
         },
         as_json=as_json,
@@ -244,7 +247,21 @@ def resume(name: NameArgument) -> None:
     Example:
         plumbline connection resume work
     """
-    _set_status(name, "active", f"The connection {name} is active; `plumbline sync {name}` syncs it now.")
+    from admin.cli.process import ready
+    from admin.cli.work import ask
+    from models.store import connections, watermarks
+
+    process = ready()
+    with process.database.transaction() as session:
+        row = connections.connection(session, name)
+        connections.set_connection_status(session, row.id, "active")
+        watermarks.forget_refusals(session, [each.id for each in connections.scopes(session, connection=name)])
+    key = process.gate.key_of(row.id) if process.gate else None
+    if process.gate and key:
+        process.gate.forget(key)
+    if row.kind != "allure":
+        ask(process, "collect.sync_all", connection=name)
+    output.say(f"The connection {name} is active, and its syncs go on where they stopped.")
 
 
 @group.command("remove")
@@ -276,6 +293,14 @@ def spec_of(process: Runtime, row: Any) -> ConnectionSpec:
         auth=secrets.decrypt(process.settings, row.auth),
         options=row.options,
     )
+
+
+def gate_sentence(process: Runtime, connection_id: int) -> str | None:
+    """How many requests to an instance all workers have under way, and whether it asked for patience."""
+    gate = process.gate
+    key = gate.key_of(connection_id) if gate else None
+    state = gate.state(key) if gate and key else None
+    return None if state is None else state.sentence(datetime.now(UTC))
 
 
 def require_active(row: Any) -> None:

@@ -136,12 +136,13 @@ def _clock(process: Runtime) -> Finding:
 
 def _connections(process: Runtime) -> Iterator[Finding]:
     from admin import checks
-    from admin.cli.connections import connect, spec_of
-    from models.store import connections
+    from admin.cli.connections import connect, gate_sentence, spec_of
+    from models.store import connections, windows
 
     with process.database.transaction() as session:
         rows = [connections.connection(session, each.name) for each in connections.connections(session)]
         scopes = connections.scopes(session)
+        backfilled = {each.sync_scope_id for each in windows.backfills(session)}
     for row in rows:
         if row.kind == "allure":
             continue
@@ -156,6 +157,8 @@ def _connections(process: Runtime) -> Iterator[Finding]:
             now = probe.server_now
             is_ok = row.status == "active"
             remarks = f" ({' '.join(probe.remarks)})" if probe.remarks else ""
+            gate = gate_sentence(process, row.id)
+            remarks += f", {gate}" if gate else ""
             yield checks.Finding(
                 name=name,
                 is_ok=is_ok,
@@ -170,10 +173,14 @@ def _connections(process: Runtime) -> Iterator[Finding]:
                 detail=error.message,
                 mend=f"plumbline connection change {row.name} --token-env VAR, where the token is the trouble",
             )
-        yield from (_freshness(each, now) for each in scopes if each.connection_id == row.id and each.is_active)
+        yield from (
+            _freshness(each, now, each.id in backfilled)
+            for each in scopes
+            if each.connection_id == row.id and each.is_active
+        )
 
 
-def _freshness(scope: Any, now: datetime) -> Finding:
+def _freshness(scope: Any, now: datetime, is_backfilled: bool) -> Finding:
     """How far a scope is behind the instance's clock."""
     from admin import checks
 
@@ -181,6 +188,8 @@ def _freshness(scope: Any, now: datetime) -> Finding:
     sync = f"plumbline sync {scope.connection} --scope {scope.external_key} --wait"
     if scope.last_error:
         return checks.Finding(name=name, is_ok=False, detail=scope.last_error, mend=sync)
+    if scope.complete_until is None and is_backfilled:
+        return checks.Finding(name=name, is_ok=True, detail="its first sync is under way; see `plumbline scope list`")
     if scope.complete_until is None:
         return checks.Finding(name=name, is_ok=False, detail="it has never been synced whole", mend=sync)
     is_ok = now - scope.complete_until <= STALE_AFTER

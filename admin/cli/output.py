@@ -134,6 +134,14 @@ def ago(moment: datetime, now: datetime) -> str:
     return f"{seconds} s"
 
 
+def span(seconds: float | None) -> str:
+    """A time to come, in one unit, or that it is not known."""
+    if seconds is None:
+        return "unknown time"
+    now = datetime.now(UTC)
+    return ago(now - timedelta(seconds=seconds), now)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")

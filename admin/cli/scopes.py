@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
@@ -106,19 +106,26 @@ def list_(
     ] = None,
     as_json: output.JsonOption = False,
 ) -> None:
-    """List the scopes: what each feeds, and until when it is known to be complete.
+    """List the scopes: what each feeds, until when it is known to be complete, and how far its backfills have come.
+
+    The pace of a backfill is that of the last minute; the time left is what its windows still hold at that pace, and
+    unknown until there is one.
 
     Example:
         plumbline scope list
     """
     from admin.cli.process import ready
-    from models.store import connections
+    from models.store import connections, windows
 
     process = ready()
     with process.database.transaction() as session:
         if connection is not None:
             connections.connection(session, connection)
         rows = [row._asdict() for row in connections.scopes(session, connection=connection)]
+        backfills = [row._asdict() for row in windows.backfills(session)]
+    for row in rows:
+        own = [each for each in backfills if each["sync_scope_id"] == row["id"]]
+        row["backfills"] = own if as_json else "; ".join(map(_backfill, own))
     output.print_rows(
         rows,
         columns={
@@ -127,9 +134,17 @@ def list_(
             "project": "project",
             "is_active": "active",
             "complete_until": "complete until (UTC)",
+            "backfills": "backfill",
             "open_rejects": "set aside",
             "last_error": "trouble",
         },
         as_json=as_json,
         empty="There are no scopes yet; see `plumbline scope add --help`.",
+    )
+
+
+def _backfill(row: dict[str, Any]) -> str:
+    return (
+        f"{row['resource']}: {row['windows_done']} of {row['windows_total']} windows, {row['rows_seen']:,} rows, "
+        f"{row['rows_per_second']:,.0f}/s, {output.span(row['seconds_left'])} left"
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Protocol
@@ -22,6 +23,7 @@ WaitOption = Annotated[bool, typer.Option("--wait", help="Follow the job until i
 LOOK_SECONDS = 0.25
 LINE_SECONDS = 5.0
 """How often progress is told where stderr is no terminal."""
+PACE_SECONDS = 60.0
 UNANSWERED_SECONDS = 3.0
 """How long nothing may move before the workers are asked whether they are there, and how long between askings."""
 SILENT_SECONDS = 15.0
@@ -218,41 +220,66 @@ class _Display(Protocol):
     def tell(self, remark: str) -> None: ...
 
 
+class _Pace:
+    """Rows a second over the last minute."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def of(self, rows_read: int) -> float:
+        now = time.monotonic()
+        self._seen.append((now, rows_read))
+        while now - self._seen[0][0] > PACE_SECONDS:
+            self._seen.popleft()
+        began, rows_before = self._seen[0]
+        return (rows_read - rows_before) / max(now - began, 0.001)
+
+
+def _parts(family: Any) -> str:
+    """What is done of what there is: windows of backfills where there are any, else jobs."""
+    if family.windows:
+        return f"{family.windows_finished} of {counted(family.windows, 'window')}"
+    return f"{family.finished} of {counted(family.total, 'job')}"
+
+
 class _Lines:
     """Progress as a line every few seconds, for logs and pipes."""
 
     def __init__(self) -> None:
         self._next = time.monotonic() + LINE_SECONDS
+        self._began = time.monotonic()
+        self._pace = _Pace()
 
     def show(self, family: Any) -> None:
-        if time.monotonic() >= self._next:
-            self._next += LINE_SECONDS
-            output.note(f"{family.finished} of {counted(family.total, 'job')} done, {family.rows_read:,} rows read")
+        pace = self._pace.of(family.rows_read)
+        if time.monotonic() < self._next:
+            return
+        self._next += LINE_SECONDS
+        done_ratio = float(family.done) / family.total
+        elapsed = time.monotonic() - self._began
+        left = output.span(elapsed / done_ratio - elapsed if done_ratio > 0 else None)
+        output.note(f"{_parts(family)} done, {family.rows_read:,} rows read, {pace:,.0f} rows/s, {left} left")
 
     def tell(self, remark: str) -> None:
         output.note(remark)
 
 
 class _Bar:
-    """Progress as a bar: jobs, rows, rows a second, time left."""
+    """Progress as a bar: windows or jobs, rows, rows a second over the last minute, time left."""
 
     def __init__(self, progress: Any) -> None:
         self._progress = progress
         self._task = progress.add_task("", total=None, jobs="", rows=0, rate=0)
-        self._started = time.monotonic()
-        self._rows_before: int | None = None
+        self._pace = _Pace()
 
     def show(self, family: Any) -> None:
-        if self._rows_before is None:
-            self._rows_before = family.rows_read
-        seconds = max(time.monotonic() - self._started, 0.001)
         self._progress.update(
             self._task,
             total=family.total,
             completed=float(family.done),
-            jobs=f"{family.finished}/{family.total} jobs",
+            jobs=_parts(family),
             rows=family.rows_read,
-            rate=int((family.rows_read - self._rows_before) / seconds),
+            rate=int(self._pace.of(family.rows_read)),
         )
 
     def tell(self, remark: str) -> None:

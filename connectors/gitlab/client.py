@@ -82,8 +82,9 @@ class GitLabConnector:
         self._api = Api(self._gitlab, policy, dict(self._gitlab.session.prepare_request(request).headers))
         self._pool = ThreadPoolExecutor(FETCHERS_COUNT, thread_name_prefix="gitlab")
         self._project_ids: dict[str, int] = {}
+        self._merge_requests = MergeRequests(self._api, self._pool)
         self._readers: Mapping[str, Reader] = {
-            MERGE_REQUESTS: MergeRequests(self._api, self._pool),
+            MERGE_REQUESTS: self._merge_requests,
             EVENTS: Events(self._api),
         }
 
@@ -130,6 +131,12 @@ class GitLabConnector:
     def oldest_update(self, scope: ScopeSpec, stream: str) -> datetime | None:
         """The earliest update time in the stream, or None where it is empty or is read in one piece."""
         return self._reader(stream).oldest_update(self._project_id(scope))
+
+    def count(self, scope: ScopeSpec, stream: str, window: Window) -> int | None:
+        """How many merge requests were updated in a window; None for other streams, which GitLab does not count."""
+        if stream != MERGE_REQUESTS:
+            return None
+        return self._merge_requests.count(self._project_id(scope), window.since, window.until)
 
     def pages(self, scope: ScopeSpec, stream: str, window: Window, resume_token: str | None = None) -> Iterator[Page]:
         """Fetch a window page by page, ahead of the consumer.

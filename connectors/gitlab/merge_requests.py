@@ -37,6 +37,7 @@ from connectors.http import fetch_ahead, utc_now
 from models.errors import BadRecordError
 
 IIDS_PER_REQUEST_COUNT = 50
+MOST_TOLD_COUNT = 10_000
 
 _BY_TIME = {"scope": "all", "state": "all", "sort": "asc"}
 
@@ -74,6 +75,17 @@ class MergeRequests:
     def __init__(self, api: Api, pool: Executor) -> None:
         self._api = api
         self._pool = pool
+
+    def count(self, project_id: int, since: datetime | None, until: datetime | None) -> int | None:
+        """How many were updated in a span. GitLab leaves the total out beyond 10,000: then one more than that."""
+        edges = {"updated_after": since, "updated_before": until}
+        named = {name: iso(at) for name, at in edges.items() if at is not None}
+        path = f"/projects/{project_id}/merge_requests"
+        _, headers = self._api.get(path, **_BY_TIME, **named, per_page=1, view="simple")
+        total = headers.get("X-Total", "")
+        if total.isdigit():
+            return int(total)
+        return MOST_TOLD_COUNT + 1 if headers.get("X-Next-Page") else None
 
     def oldest_update(self, project_id: int) -> datetime | None:
         """The earliest update time."""

@@ -123,6 +123,10 @@ class _HistoryPage(_Light):
     total: int = 0
 
 
+class _Count(_Light):
+    count: int
+
+
 class _SearchPage(_Light):
     total: int
     issues: list[msgspec.Raw]
@@ -146,6 +150,7 @@ _IDENTIFIED = msgspec.json.Decoder(_Identified)
 _TOKEN_PAGE = msgspec.json.Decoder(_TokenPage)
 _BULK = msgspec.json.Decoder(_Bulk)
 _HISTORY_PAGE = msgspec.json.Decoder(_HistoryPage)
+_COUNT = msgspec.json.Decoder(_Count)
 _SEARCH_PAGE = msgspec.json.Decoder(_SearchPage)
 _FIELD_ROW = msgspec.json.Decoder(_FieldRow)
 _ANCHORS = msgspec.json.Decoder(tuple[str, ...])
@@ -202,6 +207,8 @@ class _Deployment(Protocol):
     def issues(self, external_ids: tuple[str, ...], fields: list[str]) -> _Rows: ...
 
     def first_update(self, jql: str) -> datetime | None: ...
+
+    def count(self, jql: str) -> int: ...
 
 
 class JiraConnector:
@@ -286,6 +293,14 @@ class JiraConnector:
             return None
         jql = f"project = {quoted(scope.external_key)} ORDER BY updated ASC"
         return self._of_project(scope, lambda: self._deployment().first_update(jql))
+
+    def count(self, scope: ScopeSpec, stream: str, window: Window) -> int | None:
+        """How many issues were updated in a window, by the whole minute; None for dictionaries."""
+        if stream in _DICTIONARIES:
+            return None
+        zone = self._account_zone() if window.since is not None or window.until is not None else None
+        jql = updated_between(scope.external_key, window.since, window.until, zone)
+        return self._of_project(scope, lambda: self._deployment().count(jql))
 
     def pages(self, scope: ScopeSpec, stream: str, window: Window, resume_token: str | None = None) -> Iterator[Page]:
         """Fetch a window page by page, complete objects only, four pages ahead of the consumer."""
@@ -501,6 +516,9 @@ class _Cloud:
             if len(seen) == known_count:
                 return
 
+    def count(self, jql: str) -> int:
+        return _decoded(self._api.post("search/approximate-count", {"jql": jql}, 3), _COUNT, self._api.host).count
+
     def first_update(self, jql: str) -> datetime | None:
         body = {"jql": jql, "fields": ["updated"], "maxResults": 1}
         for _, page in self._by_token("search/jql", 2, body):
@@ -613,6 +631,9 @@ class _DataCenter:
             ids = tuple(row.external_id for row in page.rows if row.external_id in new)
             if ids:
                 yield ids
+
+    def count(self, jql: str) -> int:
+        return self._read(jql, None, 1, 0).total
 
     def first_update(self, jql: str) -> datetime | None:
         rows = self._read(jql, ["updated"], 1, 0, expand=()).rows

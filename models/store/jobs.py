@@ -273,8 +273,9 @@ def family(session: Session, *root_ids: int) -> Row[Any]:
     """Some jobs and all that they asked for, added up; what a follower shows.
 
     Returns:
-        One row: total, finished, failed, running, done (finished ones, and the done part of running ones), rows_read,
-        rows_written, errors (the distinct ones of all), failures (of the failed).
+        One row: total, finished, failed, running, windows and windows_finished (jobs of backfills), done (finished
+        ones, and the done part of running ones), rows_read, rows_written, errors (the distinct ones of all), failures
+        (of the failed).
     """
     return session.execute(
         text(
@@ -282,6 +283,8 @@ def family(session: Session, *root_ids: int) -> Row[Any]:
             SELECT count(*) AS total, count(*) FILTER (WHERE status NOT IN {UNFINISHED}) AS finished,
                    count(*) FILTER (WHERE status IN ('failed', 'lost', 'cancelled')) AS failed,
                    count(*) FILTER (WHERE status = 'running') AS running,
+                   count(*) FILTER (WHERE task = 'collect.window') AS windows,
+                   count(*) FILTER (WHERE task = 'collect.window' AND status NOT IN {UNFINISHED}) AS windows_finished,
                    sum(CASE WHEN status NOT IN {UNFINISHED} THEN 1
                        ELSE COALESCE(CAST(progress ->> 'done_ratio' AS double precision), 0) END) AS done,
                    COALESCE(sum(rows_read), 0)::bigint AS rows_read,

@@ -33,7 +33,7 @@ from sqlalchemy.orm import Session
 
 from models.errors import UsageError
 from models.records import Batch
-from models.store import gitlab, jira, windows
+from models.store import gitlab, jira, watermarks
 from models.store.copy import copy_rows
 from models.store.session import Database
 from models.store.sync import Target
@@ -301,7 +301,7 @@ class Snapshot:
             for part in self._parts:
                 session.execute(text(f"ANALYZE {part.seen}"))
             session.execute(text("TRUNCATE found"))
-            complete_until = windows.watermark(session, self._target.sync_scope_id, self._stream)
+            complete_until = watermarks.watermark(session, self._target.sync_scope_id, self._stream)
             parameters = {
                 "scope": self._target.sync_scope_id,
                 "stream": self._stream,

@@ -1,4 +1,4 @@
-"""Windows and watermarks: which spans of update time are still to be read, and how far each stream is complete.
+"""Windows: which spans of update time are to be read, who reads them, and how far each has come.
 
 All functions take the session first and never commit.
 
@@ -19,14 +19,6 @@ from sqlalchemy.orm import Session
 from models.errors import NotFoundError
 
 SPAN = tuple[datetime | None, datetime | None]
-
-
-def watermark(session: Session, scope_id: int, resource: str) -> datetime | None:
-    """How far a stream is known to be complete, by the vendor's clock; None before the first sync is."""
-    return session.execute(
-        text("SELECT complete_until FROM watermarks WHERE sync_scope_id = :scope AND resource = :resource"),
-        {"scope": scope_id, "resource": resource},
-    ).scalar_one_or_none()
 
 
 def followed_until(session: Session, scope_id: int, resource: str) -> datetime | None:
@@ -295,24 +287,6 @@ def finish(session: Session, window_id: int, *, job_id: int | None = None) -> bo
     return moved is not None
 
 
-def finish_dictionary(
-    session: Session, scope_id: int, resource: str, *, run_started_at: datetime, job_id: int | None = None
-) -> None:
-    """Set the watermark of a stream that is read whole each time."""
-    session.execute(
-        text(
-            """
-            INSERT INTO watermarks (sync_scope_id, resource, complete_until, last_run_id, last_full_at)
-            VALUES (:scope, :resource, :at, :job_id, :at)
-            ON CONFLICT (sync_scope_id, resource) DO UPDATE SET
-                complete_until = excluded.complete_until, last_run_id = excluded.last_run_id,
-                last_full_at = excluded.last_full_at, refused_at = NULL, refusal = NULL, updated_at = now()
-            """
-        ),
-        {"scope": scope_id, "resource": resource, "at": run_started_at, "job_id": job_id},
-    )
-
-
 def forget_watermark(session: Session, scope_id: int, resource: str) -> None:
     """Make the next sync of a stream a full one."""
     session.execute(
@@ -321,40 +295,59 @@ def forget_watermark(session: Session, scope_id: int, resource: str) -> None:
     )
 
 
-def refuse(session: Session, scope_id: int, resource: str, error: str) -> None:
-    """Remember that the source refuses a stream of a scope that it shows otherwise; nothing is deleted for it."""
-    session.execute(
-        text(
-            """
-            INSERT INTO watermarks (sync_scope_id, resource, refused_at, refusal)
-            VALUES (:scope, :resource, now(), :error)
-            ON CONFLICT (sync_scope_id, resource) DO UPDATE SET refused_at = now(), refusal = excluded.refusal
-            """
-        ),
-        {"scope": scope_id, "resource": resource, "error": error},
-    )
+def backfills(session: Session) -> list[Row[Any]]:
+    """How far each backfill that is under way has come.
 
+    The pace is that of the last minute: what its jobs read, each taken as even over its time. What is left is what the
+    source said that the unfinished windows hold, or where it said nothing what the finished ones held on average.
 
-def refused(session: Session, scope_id: int) -> set[str]:
-    """Streams of a scope that the source refused within a day; after that it is asked again."""
-    rows = session.execute(
-        text("SELECT resource FROM watermarks WHERE sync_scope_id = :scope AND refused_at > now() - interval '1 day'"),
-        {"scope": scope_id},
-    )
-    return set(rows.scalars())
-
-
-def forget_refusals(session: Session, scope_ids: Sequence[int], resource: str | None = None) -> None:
-    """Ask for streams again that were refused: all of some scopes, or one."""
-    session.execute(
-        text(
-            """
-            UPDATE watermarks SET refused_at = NULL, refusal = NULL
-            WHERE refused_at IS NOT NULL AND sync_scope_id = ANY(:scopes)
-              AND (CAST(:resource AS text) IS NULL OR resource = :resource)
-            """
-        ),
-        {"scopes": list(scope_ids), "resource": resource},
+    Returns:
+        sync_scope_id, resource, windows_done, windows_total, rows_seen, rows_per_second, and seconds_left, which is
+        None while the pace or what is left is not known.
+    """
+    return list(
+        session.execute(
+            text(
+                """
+                WITH began AS (
+                    SELECT sync_scope_id, resource, min(run_started_at) AS run_started_at FROM sync_windows
+                    WHERE is_backfill AND state <> 'done' GROUP BY sync_scope_id, resource
+                ), windows AS (
+                    SELECT w.*, avg(w.rows_seen) FILTER (WHERE w.state = 'done')
+                                OVER (PARTITION BY w.sync_scope_id, w.resource) AS typical
+                    FROM sync_windows w JOIN began b USING (sync_scope_id, resource)
+                    WHERE w.is_backfill AND w.run_started_at >= b.run_started_at
+                ), counts AS (
+                    SELECT sync_scope_id, resource, count(*) FILTER (WHERE state = 'done') AS windows_done,
+                           count(*) AS windows_total, sum(rows_seen)::bigint AS rows_seen,
+                           CASE WHEN bool_and(state = 'done' OR COALESCE(rows_expected, typical) IS NOT NULL)
+                           THEN sum(GREATEST(COALESCE(rows_expected, typical) - rows_seen, 0))
+                                FILTER (WHERE state <> 'done') END AS rows_left
+                    FROM windows GROUP BY sync_scope_id, resource
+                ), runs AS (
+                    SELECT CAST(args ->> 'scope_id' AS bigint) AS sync_scope_id, args ->> 'stream' AS resource,
+                           rows_read,
+                           extract(epoch FROM started_at) AS began, extract(epoch FROM clock_timestamp()) AS now,
+                           extract(epoch FROM CASE WHEN status = 'running' THEN clock_timestamp()
+                                              ELSE COALESCE(finished_at, updated_at) END) AS ended
+                    FROM job_runs
+                    WHERE task = 'collect.window' AND started_at IS NOT NULL
+                      AND (finished_at IS NULL OR finished_at > clock_timestamp() - interval '1 minute')
+                ), pace AS (
+                    SELECT sync_scope_id, resource,
+                           sum(rows_read
+                               * LEAST(1, (ended - GREATEST(began, now - 60)) / GREATEST(ended - began, 0.001)))
+                           / LEAST(60, max(now) - min(began)) AS rows_per_second
+                    FROM runs WHERE ended > now - 60 GROUP BY sync_scope_id, resource
+                )
+                SELECT c.sync_scope_id, c.resource, c.windows_done, c.windows_total, c.rows_seen,
+                       CAST(COALESCE(p.rows_per_second, 0) AS double precision) AS rows_per_second,
+                       CAST(c.rows_left / NULLIF(p.rows_per_second, 0) AS double precision) AS seconds_left
+                FROM counts c LEFT JOIN pace p USING (sync_scope_id, resource)
+                ORDER BY c.sync_scope_id, c.resource
+                """
+            )
+        )
     )
 
 

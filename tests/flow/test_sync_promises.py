@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -167,13 +166,17 @@ def test_windows_in_any_order_end_the_same(worker: InProcessWorker) -> None:
         with worker.database.transaction() as session:
             for table in (*SYNCED_TABLES, "watermarks", "staged_payloads"):
                 session.execute(text(f"TRUNCATE {table} CASCADE"))
-            window_ids = list(
+            count_of = dict(
                 session.execute(
-                    text("UPDATE sync_windows SET state = 'pending', page_token = NULL RETURNING id")
-                ).scalars()
+                    text(
+                        "WITH undone AS (UPDATE sync_windows SET state = 'pending', page_token = NULL, "
+                        "attempts = (random() * 1000)::int RETURNING resource) "  # the fewest attempts come first
+                        "SELECT resource, count(*) FROM undone GROUP BY resource"
+                    )
+                ).all()
             )
-        random.Random(5).shuffle(window_ids)
-        for window_id in window_ids:
-            worker.run("collect.window", window_id=window_id)
+        for stream, windows_count in count_of.items():
+            for _ in range(windows_count):
+                worker.run("collect.window", scope_id=its.scope_id, stream=stream)
         assert snapshot(worker.database) == whole
         assert count(worker.database, "watermarks") == 2

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from admin.cli import main
 from admin.cli import report as command
 from models import records
-from models.store import connections, sync, testing, windows
+from models.store import connections, sync, testing, watermarks
 from models.store.report import Period, Report, report
 from models.store.session import Database
 from workers import runtime
@@ -394,7 +394,7 @@ def test_contributors_are_of_the_last_whole_month_and_bots_stand_apart(world: Wo
 
 
 def test_freshness_is_the_age_of_what_is_complete(world: World) -> None:
-    windows.finish_dictionary(
+    watermarks.finish_dictionary(
         world.session, world.scope_ids["jira"], "issues", run_started_at=AS_OF - timedelta(minutes=5)
     )
     sync.reject(world.session, world.scope_ids["jira"], "issues", [("1", "cannot be read", b"{}")])
