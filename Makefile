@@ -53,6 +53,7 @@ check: lint docs-check test ## what CI runs before the demo
 .PHONY: bench
 bench: $(READY) ## speed as a ratio to the limit measured in the same run
 	$(BIN)/python -m benchmarks.sync
+	$(BIN)/python -m benchmarks.scale_out
 
 .PHONY: lock
 lock: ## write constraints.txt anew from the newest versions that pyproject.toml allows

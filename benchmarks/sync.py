@@ -219,8 +219,8 @@ def _requests_count(url: str) -> int:
 
 
 @contextmanager
-def workers(home: Path) -> Iterator[int]:
-    """A worker with as many processes as the limit has; yields its pid."""
+def workers(home: Path, processes: int = PROCESSES) -> Iterator[int]:
+    """A worker with as many processes as the limit has, or another number; yields its pid."""
     environment = {"PLUMBLINE_HOME": str(home), "PLUMBLINE_LOG_FORMAT": "json"}
     process = runtime.Runtime(load_settings(environment), role="benchmark")
     runtime.use(process)
@@ -229,7 +229,7 @@ def workers(home: Path) -> Iterator[int]:
     migrate(process.database)
     with (home / "worker.log").open("wb") as log:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-Q", ALL_QUEUES, "-c", str(PROCESSES)],
+            [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-Q", ALL_QUEUES, "-c", str(processes)],
             cwd=ROOT, env={**os.environ, **environment}, stdout=log, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:

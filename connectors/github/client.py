@@ -111,6 +111,11 @@ class GitHubConnector:
         """
         return self._api.repository(scope.external_key, is_asked_again=True).full_name
 
+    def count(self, scope: ScopeSpec, stream: str, window: Window) -> int | None:
+        """GitHub counts nothing cheaply."""
+        del scope, stream, window
+        return None
+
     def oldest_update(self, scope: ScopeSpec, stream: str) -> datetime | None:
         """The earliest update time of issues and pull requests alike, or None where there are none."""
         del stream
