@@ -15,7 +15,7 @@ from typing import Any
 from connectors import registry
 from connectors.base import Connector, Stream
 from models.errors import MassDisappearanceError
-from models.store import connections, reconcile, sync
+from models.store import connections, reconcile, watermarks
 from models.store.reconcile import Findings, Listing
 from tasks.steps import Source, load_source, opened, stage_and_promote
 from workers.queues import Queue
@@ -151,7 +151,7 @@ def _is_complete(job: Job, source: Source, stream: Stream) -> bool:
     if not reconcile.can_be_listed(stream.name):
         return False
     with job.transaction() as session:
-        return sync.watermark(session, source.scope.id, stream.name) is not None
+        return watermarks.watermark(session, source.scope.id, stream.name) is not None
 
 
 def _listed(job: Job, source: Source, connector: Connector, stream: Stream) -> Findings:

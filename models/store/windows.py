@@ -287,14 +287,6 @@ def finish(session: Session, window_id: int, *, job_id: int | None = None) -> bo
     return moved is not None
 
 
-def forget_watermark(session: Session, scope_id: int, resource: str) -> None:
-    """Make the next sync of a stream a full one."""
-    session.execute(
-        text("DELETE FROM watermarks WHERE sync_scope_id = :scope AND resource = :resource"),
-        {"scope": scope_id, "resource": resource},
-    )
-
-
 def backfills(session: Session) -> list[Row[Any]]:
     """How far each backfill that is under way has come.
 
