@@ -16,7 +16,7 @@ from admin.cli import arguments, output
 from models.errors import UsageError
 
 if TYPE_CHECKING:
-    from admin.seed.company import Plan
+    from admin.seed.company import Part, Plan
     from models.store.session import Database
 
 app = typer.Typer()
@@ -124,7 +124,7 @@ def fill(database: Database, plan: Plan, *, auth: str, counts: Counter[str], adv
     company = Company(plan)
     with database.transaction() as session:
         ids = Ids(store.reserve_ids(session, company.ids_needed()))
-    for parts in rows(company, ids, auth=auth):
+    for parts in _ahead(rows(company, ids, auth=auth)):
         with database.transaction() as session:
             commit_without_waiting(session)  # what a crash of the database loses, is seeded again
             for part in parts:
@@ -135,6 +135,17 @@ def fill(database: Database, plan: Plan, *, auth: str, counts: Counter[str], adv
         facts = {"seed": plan.seed, "as_of": plan.as_of.isoformat(), "engineers": plan.engineers, "years": plan.years}
         store.complete(session, ids("tenants"), facts)
     return ids("tenants")
+
+
+def _ahead(chunks: Iterator[list[Part]]) -> Iterator[list[Part]]:
+    """Make the next chunk while the database is busy with the last one."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(max_workers=1) as maker:
+        coming = maker.submit(next, chunks, None)
+        while (chunk := coming.result()) is not None:
+            coming = maker.submit(next, chunks, None)
+            yield chunk
 
 
 def _refuse_existing(database: Database, plans: list[Plan]) -> None:

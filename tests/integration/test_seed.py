@@ -18,6 +18,7 @@ from admin.cli.seed import _refuse_existing, _remove_all, fill, remove_tenant
 from admin.seed.company import Plan
 from models.errors import UsageError
 from models.store import seed, summaries
+from models.store.report import Period, report
 from models.store.session import Database
 from models.store.summaries import SUMMARIES
 from models.tables import METADATA
@@ -214,6 +215,15 @@ def test_summaries_computed_from_nothing_do_not_differ(seeded: Database) -> None
         for name in SUMMARIES:
             summaries.rebuild(session, name, as_of=NOW)
             assert summaries.differences(session, name, as_of=NOW) == (0, []), name
+        last = AS_OF - timedelta(days=1)
+        found = report(session, Period(project_id=None, first=last - timedelta(days=90), last=last), as_of=NOW)
+        assert found.open_bugs is not None
+        assert 0 < found.open_bugs["total"] < 320 + 60
+        lead = next(row for row in found.merge_requests if row["n"])
+        assert 0 < lead["p50"] < lead["p75"] < lead["p90"] < 90 * 24
+        assert len(found.contributors) == 10
+        assert found.bots
+        assert len(found.bug_weeks) == 4
         session.rollback()
 
 
