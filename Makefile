@@ -30,6 +30,10 @@ up: $(READY) ## worker, beat, API and Flower with what is not configured embedde
 test: $(READY) ## all tests, in parallel
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
 
+.PHONY: postgresql-15
+postgresql-15: ## PostgreSQL 15 from the packages of a Debian system, for the tests that run on it too; needs root
+	.ci/postgresql-15
+
 .PHONY: format
 format: $(READY) ## put the code into its format
 	$(BIN)/ruff format .

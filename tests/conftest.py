@@ -14,6 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from cryptography.fernet import Fernet
+from factories.postgresql import throw_away_cluster
 from factories.seeded import PLANS
 from psycopg import sql
 from sqlalchemy.engine import make_url
@@ -26,6 +27,9 @@ from workers.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT.parent / "shared" / "samples"
+
+POSTGRESQL_15 = os.environ.get("PLUMBLINE_TEST_POSTGRESQL_BIN")
+"""Where the programs of PostgreSQL 15 are; None: where Debian puts them, if they are there."""
 
 # No test may depend on what the developer's shell happens to say.
 for name in [name for name in os.environ if name.startswith("PLUMBLINE_")]:
@@ -90,6 +94,35 @@ def database_url(url: str, name: str) -> str:
     return make_url(url).set(database=name).render_as_string(hide_password=False)
 
 
+@pytest.fixture(scope="session")
+def postgresql_15_url() -> Iterator[str]:
+    """The same on PostgreSQL 15, the oldest that we promise to run on; `make postgresql-15` installs it."""
+    programs = Path(POSTGRESQL_15 or "/usr/lib/postgresql/15/bin")
+    if POSTGRESQL_15 is None and not programs.is_dir():
+        pytest.skip("PostgreSQL 15 is not installed; `make postgresql-15` does that on Debian")
+    with throw_away_cluster(programs) as url:
+        database = Database(url)
+        assert database.ping() // 10_000 == 15, f"{programs} is another version"
+        migrate(database)
+        database.close()
+        yield url
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked so on both versions of PostgreSQL, where it uses a database at all."""
+    if metafunc.definition.get_closest_marker("also_on_postgresql_15") and "server_url" in metafunc.fixturenames:
+        metafunc.parametrize("server_url", ["embedded", "postgresql_15"], indirect=True)
+
+
+@pytest.fixture
+def server_url(request: pytest.FixtureRequest) -> str:
+    """The migrated, empty database of the server that this test is about."""
+    url: str = request.getfixturevalue(
+        "postgresql_15_url" if getattr(request, "param", None) == "postgresql_15" else "template_url"
+    )
+    return url
+
+
 @contextmanager
 def clone(template_url: str) -> Iterator[Database]:
     """A migrated database, dropped at the end."""
@@ -113,9 +146,9 @@ def clone(template_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def database(template_url: str) -> Iterator[Database]:
+def database(server_url: str) -> Iterator[Database]:
     """A migrated database of the test's own."""
-    with clone(template_url) as made:
+    with clone(server_url) as made:
         yield made
 
 
@@ -136,13 +169,13 @@ def seeded(template_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def empty_database_url(template_url: str) -> Iterator[str]:
+def empty_database_url(server_url: str) -> Iterator[str]:
     """A database of the test's own without any table."""
     name = f"empty_{next(_numbers)}"
-    admin_url = database_url(template_url, "postgres")
+    admin_url = database_url(server_url, "postgres")
     with psycopg.connect(admin_url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    yield database_url(template_url, name)
+    yield database_url(server_url, name)
     with psycopg.connect(admin_url, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 

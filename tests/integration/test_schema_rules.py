@@ -12,6 +12,8 @@ from sqlalchemy.orm import Session
 
 from models.store.session import Database
 
+pytestmark = pytest.mark.also_on_postgresql_15
+
 HASH = "ab" * 32
 GIVEN = f"""
     INSERT INTO users (id, name, email) VALUES (1, 'Ann', 'ann@corp'), (2, 'Bo', 'bo@corp');
