@@ -14,7 +14,7 @@ from kombu.exceptions import OperationalError
 
 import workers.app  # noqa: F401  # declares the application
 from models.errors import PlumblineError
-from models.store import jobs
+from models.store import jobs, partitions
 from models.store.session import Database, current_revision, newest_revision
 from workers.logs import mask_text
 from workers.runtime import Runtime
@@ -139,4 +139,20 @@ def check_jobs(database: Database) -> Finding:
         detail=f"{counts.waiting} waiting, {counts.running} running{failed}",
         mend="plumbline jobs list --status failed" if counts.failed else None,
         facts={"waiting": counts.waiting, "running": counts.running, "failed": counts.failed},
+    )
+
+
+def check_partitions(database: Database) -> Finding:
+    """Whether the months to come are there and no default partition holds rows; the schema fits."""
+    now = database.now()
+    with database.transaction() as session:
+        overdue, strays = partitions.overdue(session, now=now), partitions.default_rows(session)
+    said = [f"months are missing in {', '.join(overdue)}"] if overdue else []
+    said += [f"{count} rows of {table} are in no month" for table, count in strays.items()]
+    return Finding(
+        name="partitions",
+        is_ok=not said,
+        detail="; ".join(said) or "the months ahead are there",
+        mend="plumbline jobs run maintain.create_partitions --wait" if said else None,
+        facts={"overdue": overdue, "default_rows": strays},
     )

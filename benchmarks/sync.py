@@ -155,7 +155,9 @@ def add_scope(database: Database, settings: Any, kind: str, url: str, key: str) 
 def clear(database: Database) -> None:
     """Empty tables, and the limit's gone."""
     with database.transaction() as session:
-        session.execute(jobs.text("TRUNCATE connections, projects, jira_issue_changes, job_runs, dirty_keys CASCADE"))
+        session.execute(
+            jobs.text("TRUNCATE connections, projects, jira_issue_changes, job_runs, job_keys, dirty_keys CASCADE")
+        )
         session.execute(
             jobs.text(
                 "DROP TABLE IF EXISTS limit_issues, limit_changes, limit_bugs, limit_bug_history, limit_payloads, "

@@ -74,6 +74,12 @@ class ServerUnavailableError(PlumblineError):
     verdict = Verdict.RETRY
 
 
+class TableBusyError(PlumblineError):
+    """A table is locked by somebody's long transaction; the change of its partitions waits."""
+
+    verdict = Verdict.RETRY
+
+
 class SourceError(PlumblineError):
     """The source answered in a way that stops this step."""
 

@@ -93,6 +93,7 @@ def _findings() -> Iterator[Finding]:
     if schema.is_ok:
         yield checks.check_beat(database)
         yield checks.check_jobs(database)
+        yield checks.check_partitions(database)
         yield from _connections(process)
 
 

@@ -202,7 +202,8 @@ def _findings(process: Runtime) -> list[Finding]:
         schema = checks.check_migrations(process.database)
         findings.append(schema)
         if schema.is_ok:
-            findings += [checks.check_beat(process.database), checks.check_jobs(process.database)]
+            of_rows = (checks.check_beat, checks.check_jobs, checks.check_partitions)
+            findings += [check(process.database) for check in of_rows]
     return findings
 
 

@@ -1,6 +1,9 @@
 """Jobs and schedules: the truth about what was asked for, what runs and how it ended.
 
-All functions take the session first and never commit.
+All functions take the session first and never commit. job_runs is partitioned by month and can therefore not see to it
+that a tick becomes one job and that never two wait with one queueing lock; job_keys does. Who writes a job writes its
+keys first, in the same statement, and waits there for another writer of the same key, as at any unique index. A key of
+a queueing lock goes with the status `queued`, that of a tick with the job itself.
 """
 
 from __future__ import annotations
@@ -24,6 +27,17 @@ EARLY_SECONDS = 0.5
 
 UNFINISHED = "('queued', 'running', 'retrying')"
 
+TICK_KEY = """'tick:' || {schedule_id} || ':'
+    || to_char({scheduled_for} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+TICK_KEY_ASKED = TICK_KEY.format(
+    schedule_id="CAST(:schedule AS bigint)", scheduled_for="CAST(:scheduled_for AS timestamptz)"
+)
+TICK_KEY_STORED = TICK_KEY.format(schedule_id="schedule_id", scheduled_for="scheduled_for")
+FREE_WAITING_KEYS = """
+    DELETE FROM job_keys k USING changed c WHERE k.key = 'waiting:' || c.queueing_lock AND k.job_id = c.id
+"""
+"""For jobs that are no longer queued; never the key of another one, which waits by now with the same lock."""
+
 
 def insert(
     session: Session,
@@ -36,6 +50,7 @@ def insert(
     parent_id: int | None = None,
     schedule_id: int | None = None,
     scheduled_for: datetime | None = None,
+    tenant_id: int | None = None,
 ) -> int | None:
     """Write a job that is to be run.
 
@@ -49,20 +64,13 @@ def insert(
         parent_id: the job that asks for it.
         schedule_id: with `scheduled_for`, the tick that it is; a tick becomes one job, whoever asks.
         scheduled_for: see `schedule_id`.
+        tenant_id: whose job it is; None: the platform's.
 
     Returns:
         Its id, or None where the tick has a job already or a job with the queueing lock is waiting.
     """
-    return session.execute(
-        text(
-            """
-            INSERT INTO job_runs (task, queue, args, trigger, queueing_lock, parent_id, root_id, schedule_id,
-                                  scheduled_for)
-            VALUES (:task, :queue, CAST(:args AS jsonb), CAST(:trigger AS job_trigger), :queueing_lock, :parent,
-                    (SELECT COALESCE(root_id, id) FROM job_runs WHERE id = :parent), :schedule, :scheduled_for)
-            ON CONFLICT DO NOTHING RETURNING id
-            """
-        ),
+    written = session.execute(
+        text(INSERT),
         {
             "task": task,
             "queue": queue,
@@ -72,15 +80,48 @@ def insert(
             "parent": parent_id,
             "schedule": schedule_id,
             "scheduled_for": scheduled_for,
+            "tenant": tenant_id,
         },
-    ).scalar_one_or_none()
+    ).one()
+    if written.job_id is None and written.taken:  # of two keys the one was free, and the other was not
+        session.execute(text("DELETE FROM job_keys WHERE key = ANY(:keys)"), {"keys": written.taken})
+    job_id: int | None = written.job_id
+    return job_id
+
+
+INSERT = f"""
+    WITH wanted AS MATERIALIZED (
+        SELECT nextval('job_runs_id_seq') AS id, array_remove(
+            ARRAY[{TICK_KEY_ASKED}, 'waiting:' || CAST(:queueing_lock AS text)], NULL) AS keys),
+    taken AS (
+        INSERT INTO job_keys (key, job_id, tenant_id)
+        SELECT key, id, CAST(:tenant AS bigint) FROM wanted, unnest(keys) AS key
+        ON CONFLICT DO NOTHING RETURNING key),
+    written AS (
+        INSERT INTO job_runs (id, task, queue, args, trigger, queueing_lock, parent_id, root_id, schedule_id,
+                              scheduled_for, tenant_id)
+        SELECT id, :task, :queue, CAST(:args AS jsonb), CAST(:trigger AS job_trigger), CAST(:queueing_lock AS text),
+               CAST(:parent AS bigint),
+               (SELECT COALESCE(root_id, id) FROM job_runs WHERE id = CAST(:parent AS bigint)),
+               CAST(:schedule AS bigint), CAST(:scheduled_for AS timestamptz), CAST(:tenant AS bigint)
+        FROM wanted WHERE cardinality(keys) = (SELECT count(*) FROM taken)
+        RETURNING id)
+    SELECT (SELECT id FROM written) AS job_id, (SELECT array_agg(key) FROM taken) AS taken
+"""
 
 
 def waiting(session: Session, queueing_lock: str) -> int | None:
     """The job that waits with a queueing lock."""
-    return session.execute(
-        text("SELECT id FROM job_runs WHERE queueing_lock = :lock AND status = 'queued'"), {"lock": queueing_lock}
+    key = f"waiting:{queueing_lock}"
+    job_id: int | None = session.execute(
+        text(
+            "SELECT j.id FROM job_keys k JOIN job_runs j ON j.id = k.job_id WHERE k.key = :key AND j.status = 'queued'"
+        ),
+        {"key": key},
     ).scalar_one_or_none()
+    if job_id is None:
+        free_idle_keys(session, key=key)
+    return job_id
 
 
 def messages(session: Session, job_ids: Sequence[int]) -> list[Row[Any]]:
@@ -109,12 +150,15 @@ def claim(session: Session, job_id: int, *, worker: str, celery_task_id: str | N
     return session.execute(
         text(
             f"""
-            UPDATE job_runs SET status = 'running', attempts = attempts + 1, worker = :worker,
-                celery_task_id = :celery_task_id, started_at = COALESCE(started_at, clock_timestamp()), error = NULL,
-                updated_at = now()
-            WHERE id = :id AND status IN {UNFINISHED}
-              AND run_after <= clock_timestamp() + make_interval(secs => {EARLY_SECONDS})
-            RETURNING *
+            WITH changed AS (
+                UPDATE job_runs SET status = 'running', attempts = attempts + 1, worker = :worker,
+                    celery_task_id = :celery_task_id, started_at = COALESCE(started_at, clock_timestamp()),
+                    error = NULL, updated_at = now()
+                WHERE id = :id AND status IN {UNFINISHED}
+                  AND run_after <= clock_timestamp() + make_interval(secs => {EARLY_SECONDS})
+                RETURNING *),
+            freed AS ({FREE_WAITING_KEYS})
+            SELECT * FROM changed
             """
         ),
         {"id": job_id, "worker": worker, "celery_task_id": celery_task_id},
@@ -150,10 +194,12 @@ def finish(session: Session, job_id: int, status: str, *, error: str | None = No
     """End a job: succeeded, failed or lost. A cancelled one stays cancelled."""
     session.execute(
         text(
-            """
-            UPDATE job_runs SET status = CAST(:status AS job_status), error = :error, finished_at = clock_timestamp(),
-                updated_at = now()
-            WHERE id = :id AND status <> 'cancelled'
+            f"""
+            WITH changed AS (
+                UPDATE job_runs SET status = CAST(:status AS job_status), error = :error,
+                    finished_at = clock_timestamp(), updated_at = now()
+                WHERE id = :id AND status <> 'cancelled' RETURNING id, queueing_lock)
+            {FREE_WAITING_KEYS}
             """
         ),
         {"id": job_id, "status": status, "error": error[:ERROR_CHARACTERS] if error else None},
@@ -229,8 +275,11 @@ def cancel(session: Session, job_id: int) -> bool:
     cancelled = session.execute(
         text(
             f"""
-            UPDATE job_runs SET status = 'cancelled', finished_at = clock_timestamp(), updated_at = now()
-            WHERE (id = :id OR root_id = :id) AND status IN {UNFINISHED} RETURNING id
+            WITH changed AS (
+                UPDATE job_runs SET status = 'cancelled', finished_at = clock_timestamp(), updated_at = now()
+                WHERE (id = :id OR root_id = :id) AND status IN {UNFINISHED} RETURNING id, queueing_lock),
+            freed AS ({FREE_WAITING_KEYS})
+            SELECT id FROM changed
             """
         ),
         {"id": job_id},
@@ -317,16 +366,51 @@ def counts(session: Session) -> Row[Any]:
 
 
 def prune(session: Session, *, finished_before: datetime, limit: int = 10_000) -> int:
-    """Delete old finished jobs, a bounded number at a time; returns how many."""
-    result = session.execute(
+    """Delete old finished jobs with their keys, a bounded number at a time; returns how many.
+
+    A job whose tick its schedule could ask for again stays: its key is what keeps the tick from running twice.
+    """
+    deleted: int = session.execute(
         text(
             f"""
-            DELETE FROM job_runs WHERE id IN (
-                SELECT id FROM job_runs WHERE status NOT IN {UNFINISHED} AND finished_at < :before
-                ORDER BY id LIMIT :limit)
+            WITH old AS (
+                SELECT id, created_at FROM job_runs r
+                WHERE status NOT IN {UNFINISHED} AND finished_at < :before AND created_at < :before
+                  AND NOT EXISTS (
+                    SELECT FROM job_schedules s WHERE s.id = r.schedule_id
+                      AND COALESCE(s.last_scheduled_for, '-infinity') < r.scheduled_for)
+                ORDER BY created_at, id LIMIT :limit),
+            changed AS (
+                DELETE FROM job_runs r USING old WHERE r.id = old.id AND r.created_at = old.created_at
+                RETURNING r.id, {TICK_KEY_STORED} AS tick_key),
+            freed AS (DELETE FROM job_keys k USING changed c WHERE k.key = c.tick_key AND k.job_id = c.id)
+            SELECT count(*) FROM changed
             """
         ),
         {"before": finished_before, "limit": limit},
+    ).scalar_one()
+    return deleted
+
+
+def free_idle_keys(session: Session, *, key: str | None = None) -> int:
+    """Free queueing locks of jobs that wait no more, as when somebody changed a row by hand.
+
+    Args:
+        session: inside a transaction.
+        key: only this one of job_keys; None looks at all.
+
+    Returns:
+        How many were freed.
+    """
+    result = session.execute(
+        text(
+            """
+            DELETE FROM job_keys k
+            WHERE k.key LIKE 'waiting:%' AND (CAST(:key AS text) IS NULL OR k.key = :key)
+              AND NOT EXISTS (SELECT FROM job_runs j WHERE j.id = k.job_id AND j.status = 'queued')
+            """
+        ),
+        {"key": key},
     )
     return int(result.rowcount)  # type: ignore[attr-defined]  # a DELETE has a row count
 

@@ -50,6 +50,7 @@ WHOSE: Mapping[str, Whose] = {
     "audit_logs_archive": Own(),
     "change_log": Own(),
     "data_subject_requests": Own(),
+    "job_keys": Own(),
     "job_runs": Own(),
     "notifications": Own(),
     "outbox_events": Own(),
@@ -172,6 +173,7 @@ WRITABLE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "connections": {"INSERT": ALL_COLUMNS, "UPDATE": ALL_COLUMNS, "DELETE": ALL_COLUMNS},
     "flake_scores": {"UPDATE": ("is_quarantined", "quarantined_at")},
     "import_logs": {"INSERT": ALL_COLUMNS, "UPDATE": ALL_COLUMNS},
+    "job_keys": {"INSERT": ALL_COLUMNS, "DELETE": ALL_COLUMNS},
     "job_runs": {
         "INSERT": ALL_COLUMNS,
         "UPDATE": ("status", "attempts", "run_after", "sent_at", "sent_count", "finished_at", "error", "updated_at"),
@@ -191,6 +193,10 @@ WRITABLE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "webhook_delivery_keys": {"INSERT": ALL_COLUMNS},
 }
 """What the API's role may write, by table and verb: what its routes write, and nothing else."""
+
+
+DRAWN_FROM: Mapping[str, str] = {"job_runs": "job_runs_id_seq"}
+"""Sequences that the API's role draws numbers from, by table: a job's keys are written with its number, before it."""
 
 
 def whose(table: Table) -> Whose:

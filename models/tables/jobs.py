@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Enum, Index, text
+from sqlalchemy import BigInteger, Enum, Identity, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.tables.base import Base, Id, Tenant, Times, reference
+from models.tables.base import Base, BigInt, Id, Tenant, Times, reference
 
 CATCH_UP_RULES = ("none", "last", "all")
 JOB_TRIGGERS = ("schedule", "webhook", "api", "cli", "event")
@@ -40,28 +40,18 @@ class JobRun(Times, Base):
     __tablename__ = "job_runs"
     __table_args__ = (
         Index(
-            "uq_job_runs_tick",
-            "schedule_id",
-            "scheduled_for",
-            unique=True,
-            postgresql_where=text("schedule_id IS NOT NULL"),
-        ),
-        Index(
-            "uq_job_runs_queueing_lock",
-            "queueing_lock",
-            unique=True,
-            postgresql_where=text("status = 'queued' AND queueing_lock IS NOT NULL"),
-        ),
-        Index(
             "ix_job_runs_unfinished",
             "run_after",
             postgresql_where=text("status IN ('queued', 'running', 'retrying')"),
         ),
         Index("ix_job_runs_task", "task", "created_at"),
-        {"comment": "The truth about every job: what, why, when, how it went, what it read and wrote."},
+        {
+            "comment": "The truth about every job: what, why, when, how it went, what it read and wrote.",
+            "postgresql_partition_by": "RANGE (created_at)",
+        },
     )
 
-    id: Mapped[Id]
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=False), primary_key=True)
     tenant_id: Mapped[int | None] = reference("tenants.id")
     task: Mapped[str]
     queue: Mapped[str]
@@ -87,6 +77,26 @@ class JobRun(Times, Base):
     rows_read: Mapped[int] = mapped_column(BigInteger, server_default="0")
     rows_written: Mapped[int] = mapped_column(BigInteger, server_default="0")
     error: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(primary_key=True, server_default=func.now())
+
+
+class JobKey(Base):
+    """What one job only may have: its tick, and its queueing lock while it waits."""
+
+    __tablename__ = "job_keys"
+    __table_args__ = (
+        {
+            "comment": "What one job only may have; a table of its own, because a unique key over months would have to "
+            "hold the month."
+        },
+    )
+
+    key: Mapped[str] = mapped_column(
+        primary_key=True, comment="tick:SCHEDULE:TIME as long as the job is kept, waiting:LOCK while it is queued"
+    )
+    job_id: Mapped[BigInt] = mapped_column(comment="job_runs.id")
+    tenant_id: Mapped[BigInt | None] = mapped_column(comment="job_runs.tenant_id")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class DirtyKey(Base):

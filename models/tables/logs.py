@@ -1,8 +1,8 @@
 """What happened, append-only: audit logs, domain events, changes of rows, telemetry, and the archives of what is old.
 
-Those that grow without end are made to be partitioned by month: their primary keys hold the time, and no other unique
-key stands beside it. Audit logs, events and changes name people and tenants by number without a foreign key: a line of
-a log says what was so on its day, and must neither keep a row from being deleted nor be changed by it.
+Those that grow without end are partitioned by month (docs/partitions.md): their primary keys hold the time, and no
+other unique key stands beside it. Audit logs, events and changes name people and tenants by number without a foreign
+key: a line of a log says what was so on its day, and must neither keep a row from being deleted nor be changed by it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ class AuditLog(Base):
         Index("ix_audit_logs_model", "model_type", "model_id", "created_at"),
         Index("ix_audit_logs_user", "user_id", "created_at"),
         Index("ix_audit_logs_tenant", "tenant_id", "created_at"),
-        {"comment": "What people did on the platform, to what, from where."},
+        {
+            "comment": "What people did on the platform, to what, from where.",
+            "postgresql_partition_by": "RANGE (created_at)",
+        },
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=False), primary_key=True)
@@ -54,7 +57,11 @@ class AuditLogArchive(Base):
         Index("ix_audit_logs_archive_model", "model_type", "model_id", "created_at"),
         Index("ix_audit_logs_archive_user", "user_id", "created_at"),
         Index("ix_audit_logs_archive_tenant", "tenant_id", "created_at"),
-        {"comment": "Old audit logs. Its columns begin as those of audit_logs do, so that months can be moved whole."},
+        {
+            "comment": "Old audit logs. "
+            "Its columns begin as those of audit_logs do, so that months can be moved whole.",
+            "postgresql_partition_by": "RANGE (created_at)",
+        },
     )
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
@@ -82,7 +89,10 @@ class AuditEvent(Base):
         Index("ix_audit_events_aggregate", "aggregate_type", "aggregate_id", "sequence"),
         Index("ix_audit_events_type", "event_type", "occurred_at"),
         Index("ix_audit_events_tenant", "tenant_id", "occurred_at"),
-        {"comment": "What happened in the domain, in the order of each thing's life; its state at any time follows."},
+        {
+            "comment": "What happened in the domain, in the order of each thing's life; its state at any time follows.",
+            "postgresql_partition_by": "RANGE (occurred_at)",
+        },
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=False), primary_key=True)
@@ -108,7 +118,10 @@ class ChangeLog(Base):
         Index("ix_change_log_transaction", "transaction_id"),
         Index("ix_change_log_table_type", "table_name", "change_type", "changed_at"),
         Index("ix_change_log_tenant", "tenant_id", "changed_at"),
-        {"comment": "Changes of rows, whoever made them, written in the writer's own transaction."},
+        {
+            "comment": "Changes of rows, whoever made them, written in the writer's own transaction.",
+            "postgresql_partition_by": "RANGE (changed_at)",
+        },
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=False), primary_key=True)
@@ -156,7 +169,10 @@ class TelemetryEvent(Base):
     __tablename__ = "telemetry_events"
     __table_args__ = (
         Index("ix_telemetry_events_type", "tenant_id", "event_type", "occurred_at"),
-        {"comment": "What test frameworks and pipelines report of themselves."},
+        {
+            "comment": "What test frameworks and pipelines report of themselves.",
+            "postgresql_partition_by": "RANGE (occurred_at)",
+        },
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=False), primary_key=True)

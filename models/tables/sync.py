@@ -177,7 +177,10 @@ class WebhookDelivery(Base):
         CheckConstraint("attempts >= 0", name="attempts"),
         Index("ix_webhook_deliveries_key", "connection_id", "delivery_key"),
         Index("ix_webhook_deliveries_unprocessed", "received_at", postgresql_where=text("processed_at IS NULL")),
-        {"comment": "Webhooks as they came in: stored before they are answered, worked off after."},
+        {
+            "comment": "Webhooks as they came in: stored before they are answered, worked off after.",
+            "postgresql_partition_by": "RANGE (received_at)",
+        },
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=False), primary_key=True)

@@ -126,12 +126,14 @@ def test_there_are_tables_of_every_subject() -> None:
         ("audit_logs_archive", "created_at"),
         ("audit_events", "occurred_at"),
         ("change_log", "changed_at"),
+        ("job_runs", "created_at"),
         ("telemetry_events", "occurred_at"),
         ("webhook_deliveries", "received_at"),
     ],
 )
-def test_what_will_be_partitioned_by_time_has_the_time_in_every_unique_key(name: str, time: str) -> None:
+def test_what_is_partitioned_by_time_has_the_time_in_every_unique_key(name: str, time: str) -> None:
     table = METADATA.tables[name]
+    assert table.dialect_options["postgresql"]["partition_by"] == f"RANGE ({time})"
     assert [column.name for column in table.primary_key.columns] == ["id", time]
     assert all(time in columns for columns in unique_keys(table))
     pointing = [key for other in TABLES for key in other.foreign_keys if key.column.table is table]

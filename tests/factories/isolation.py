@@ -7,7 +7,17 @@ from collections.abc import Iterator
 from sqlalchemy import Table
 
 from models.tables import isolation
-from models.tables.isolation import API_ROLE, CLOSED, UNREADABLE, WORKERS_ROLE, WRITABLE, Child, NoTenants, Own
+from models.tables.isolation import (
+    API_ROLE,
+    CLOSED,
+    DRAWN_FROM,
+    UNREADABLE,
+    WORKERS_ROLE,
+    WRITABLE,
+    Child,
+    NoTenants,
+    Own,
+)
 
 TENANT = "(SELECT nullif(current_setting('plumbline.tenant_id', true), '')::bigint)"
 
@@ -60,3 +70,5 @@ def grants(table: Table) -> Iterator[str]:
     for verb, columns in {"SELECT": shown, **WRITABLE.get(table.name, {})}.items():
         some = f" ({', '.join(columns)})" if columns else ""
         yield f"GRANT {verb}{some} ON {table.name} TO {API_ROLE}"
+    if table.name in DRAWN_FROM:
+        yield f"GRANT USAGE ON SEQUENCE {DRAWN_FROM[table.name]} TO {API_ROLE}"

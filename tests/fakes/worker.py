@@ -16,6 +16,7 @@ from sqlalchemy import Row, text
 import tasks.collect
 import tasks.identify
 import tasks.ingest
+import tasks.maintain
 import tasks.rebuild
 import tasks.receive
 import tasks.reconcile

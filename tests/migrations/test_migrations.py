@@ -12,14 +12,20 @@ from sqlalchemy import text
 from models.store.session import Database, check_drift, current_revision, migrate, newest_revision
 from models.tables import METADATA
 
+pytestmark = pytest.mark.also_on_postgresql_15
+
 VERSIONS = sorted((Path(__file__).parents[2] / "migrations" / "versions").glob("[0-9]*.py"))
 
 
-# What `alembic check` does not compare: conditions, defaults, checks, what a deletion does, and the values of enums.
+# What `alembic check` does not compare: conditions, defaults, checks, what a deletion does, the values of enums, and by
+# what a table is partitioned. The partitions themselves follow from their parents and the day.
 DEFINITIONS = """
+    WITH partitions AS (SELECT oid, relname FROM pg_class WHERE relispartition)
     SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
-    WHERE connamespace = 'public'::regnamespace AND contype <> 'n'
-    UNION ALL SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+    WHERE connamespace = 'public'::regnamespace AND contype <> 'n' AND conrelid NOT IN (SELECT oid FROM partitions)
+    UNION ALL SELECT indexname, indexdef FROM pg_indexes
+    WHERE schemaname = 'public' AND tablename NOT IN (SELECT relname FROM partitions)
+    UNION ALL SELECT relname, pg_get_partkeydef(oid) FROM pg_class WHERE relkind = 'p'
     UNION ALL SELECT typname, string_agg(enumlabel, ' ' ORDER BY enumsortorder)
     FROM pg_type t JOIN pg_enum e ON enumtypid = t.oid WHERE typnamespace = 'public'::regnamespace GROUP BY typname
     UNION ALL SELECT attrelid::regclass || '.' || attname,
@@ -27,7 +33,8 @@ DEFINITIONS = """
             pg_get_expr(adbin, adrelid))
     FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
     LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
-    WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND attnum > 0 AND NOT attisdropped
+    WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+      AND attnum > 0 AND NOT attisdropped
 """
 
 
