@@ -73,6 +73,19 @@ def check_migrations(database: Database) -> Finding:
     )
 
 
+def check_tenants(database: Database) -> Finding:
+    """Whether this login sees the tenants' rows; the schema fits. Without its role every table would seem empty."""
+    role = database.role_seeing_nothing()
+    if role is None:
+        return Finding(name="tenants", is_ok=True, detail="this login sees the rows of all tenants")
+    return Finding(
+        name="tenants",
+        is_ok=False,
+        detail=f"the login {role} sees no tenant's rows",
+        mend=f"As an administrator of the database: GRANT plumbline_workers TO {role}",
+    )
+
+
 def check_broker(process: Runtime) -> Finding:
     """Whether the broker answers."""
     url = process.endpoints.broker_url

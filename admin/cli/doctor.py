@@ -91,6 +91,7 @@ def _findings() -> Iterator[Finding]:
     schema = checks.check_migrations(database)
     yield schema
     if schema.is_ok:
+        yield checks.check_tenants(database)
         yield checks.check_beat(database)
         yield checks.check_jobs(database)
         yield checks.check_partitions(database)

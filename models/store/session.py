@@ -146,6 +146,21 @@ class Database:
         """Where the database is, without a password."""
         return self.url.render_as_string(hide_password=True).replace("+psycopg", "")
 
+    def role_seeing_nothing(self) -> str | None:
+        """The login's role where row-level security hides the tenants' rows from it; None where it sees them all.
+
+        Raises:
+            ServerUnavailableError: the database does not answer.
+        """
+        with self.transaction() as session:
+            role: str | None = session.execute(
+                text(
+                    "SELECT rolname FROM pg_roles WHERE rolname = current_user AND NOT rolbypassrls "
+                    "AND NOT pg_has_role('plumbline_workers', 'USAGE')"
+                )
+            ).scalar_one_or_none()
+        return role
+
     def ping(self) -> int:
         """The server's version number, e.g. 180004.
 

@@ -293,6 +293,7 @@ def test_a_writer_needs_no_right_on_what_it_does_not_know(database: Database) ->
         rows.sql("DELETE FROM dirty_keys")
         session.execute(text("CREATE ROLE platform_writer"))
         session.execute(text("GRANT SELECT, UPDATE ON test_runs TO platform_writer"))
+        session.execute(text("CREATE POLICY platform_writer ON test_runs TO platform_writer USING (true)"))
     try:
         with database.transaction() as session:
             session.execute(text("SET LOCAL ROLE platform_writer"))

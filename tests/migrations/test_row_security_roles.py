@@ -16,6 +16,7 @@ from psycopg import sql
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
+from admin.checks import check_tenants
 from models.errors import UsageError
 from models.store.session import Database, migrate, newest_revision
 from models.tables import METADATA, isolation
@@ -147,7 +148,12 @@ def test_an_owner_who_is_no_member_sees_and_writes_nothing(
     migrate(database)
     with database.transaction() as session:
         make_tenant(session, "a")
+    assert check_tenants(database).is_ok
     administrator.execute(f"REVOKE {', '.join(ROLES)} FROM {owner}")
+    finding = check_tenants(database)
+    assert (finding.is_ok, finding.detail) == (False, f"the login {owner} sees no tenant's rows")
+    assert finding.mend is not None
+    assert finding.mend.endswith(f"GRANT plumbline_workers TO {owner}")
     with database.transaction() as session:
         seen = {name: session.execute(text(f"SELECT count(*) FROM {name}")).scalar_one() for name in TABLES}
         assert seen == dict.fromkeys(TABLES, 0)
@@ -169,6 +175,7 @@ def test_a_login_that_is_a_member_of_the_workers_needs_nothing_else(
             make_tenant(session, "b")
             assert session.execute(text("SELECT count(*) FROM test_run_results")).scalar_one() == 2
             assert session.execute(text("SELECT count(*) FROM dirty_keys")).scalar_one() > 0
+        assert check_tenants(worker).is_ok
     finally:
         worker.close()
         administrator.execute("DROP ROLE some_worker")
