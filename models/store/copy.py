@@ -207,13 +207,6 @@ class Landing:
         """COPY rows in; returns how many."""
         return copy_rows(self.session, self.name, self.columns, rows)
 
-    def insert(self) -> int:
-        """Insert the landed rows, of which none is stored yet; returns how many."""
-        names = self._names(column.name for column in self.columns)
-        statement = sql.SQL("INSERT INTO {target} ({names}) SELECT {names} FROM {landing}")
-        with driver(self.session).cursor() as cursor:
-            return cursor.execute(statement.format(target=self.target, names=names, landing=self.name)).rowcount
-
     def upsert(
         self,
         key: Sequence[str],
@@ -310,6 +303,14 @@ def insert(session: Session, table: Table, columns: Sequence[str], rows: Iterabl
 
     Transaction: the caller's.
     """
-    landing = Landing(session, table, columns)
-    landing.fill(rows)
-    return landing.insert()
+    parts = {
+        "landing": sql.Identifier(f"new_{table.name}"),
+        "target": sql.Identifier(table.name),
+        "names": sql.SQL(", ").join(map(sql.Identifier, columns)),
+    }
+    with driver(session).cursor() as cursor:
+        cursor.execute(sql.SQL("CREATE TEMP TABLE {landing} AS SELECT {names} FROM {target} LIMIT 0").format(**parts))
+        count = copy_rows(session, parts["landing"], [table.c[name] for name in columns], rows)
+        cursor.execute(sql.SQL("INSERT INTO {target} ({names}) SELECT {names} FROM {landing}").format(**parts))
+        cursor.execute(sql.SQL("DROP TABLE {landing}").format(**parts))
+    return count

@@ -10,11 +10,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from psycopg import sql
 from sqlalchemy import Row, Table, text
 from sqlalchemy.orm import Session
 
-from models.store.copy import copy_rows
+from models.store import copy
 from models.tables import METADATA
 
 FEATURE = "seed"
@@ -71,7 +70,7 @@ def write(session: Session, table: str, columns: Iterable[str], rows: Iterable[t
     """
     target: Table = METADATA.tables[table]
     session.execute(text("SET LOCAL plumbline.capture = 'off'"))
-    return copy_rows(session, sql.Identifier(table), [target.c[name] for name in columns], rows)
+    return copy.insert(session, target, tuple(columns), rows)
 
 
 def complete(session: Session, tenant_id: int, facts: Mapping[str, Any]) -> None:
