@@ -69,7 +69,7 @@ def foundation(company: Company, ids: Ids, *, auth: str) -> Iterator[list[Part]]
     yield _tenant(company, ids)
     yield [*_people(company, ids), *_connections(company, ids, auth), *_calendar(company, ids)]
     yield _projects(company, ids)
-    yield _test_cases(company, ids)
+    yield [*_test_cases(company, ids), *_test_plans(company, ids)]
     yield _deployments(company, ids)
 
 
@@ -261,6 +261,19 @@ def _test_cases(company: Company, ids: Ids) -> list[Part]:
                     (case_id, 0, f"Open the {thing}", "It opens"),
                     (case_id, 1, f"Save the {thing}", "It is saved"),
                 ]
+    return [
+        Part("suites", ("id", "repository_id", "title", "order"), list(suites)),
+        Part(
+            "test_cases",
+            ("id", "tenant_id", "suite_id", "repository_id", "path", "name", "framework", "title", "labels",
+             "automated", "priority", "regression", "created_at"),
+            cases,
+        ),
+        Part("test_steps", ("test_case_id", "position", "action", "expected_result"), steps),
+    ]  # fmt: skip
+
+
+def _test_plans(company: Company, ids: Ids) -> list[Part]:
     plans = [
         (ids("test_plans", p.number * PLANS_OF_A_PROJECT + n), ids("projects", p.number), ids("repositories", p.number),
          title, "active")
@@ -275,17 +288,9 @@ def _test_cases(company: Company, ids: Ids) -> list[Part]:
         if is_manual(n)
     ]  # fmt: skip
     return [
-        Part("suites", ("id", "repository_id", "title", "order"), list(suites)),
-        Part(
-            "test_cases",
-            ("id", "tenant_id", "suite_id", "repository_id", "path", "name", "framework", "title", "labels",
-             "automated", "priority", "regression", "created_at"),
-            cases,
-        ),
-        Part("test_steps", ("test_case_id", "position", "action", "expected_result"), steps),
         Part("test_plans", ("id", "project_id", "repository_id", "title", "status"), list(plans)),
         Part("test_plan_test_cases", ("test_plan_id", "test_case_id", "order"), list(planned)),
-    ]  # fmt: skip
+    ]
 
 
 def _deployments(company: Company, ids: Ids) -> list[Part]:

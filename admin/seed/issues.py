@@ -235,6 +235,10 @@ class _Rows:
                  kind, life.severity, life.severity.lower(), category, *assignee, *who, *who, labels,
                  category != "done", at(created), updated, resolved, self._synced_at, life.reopen_count, [])
             )  # fmt: skip
+        self._add_changes(issue_id, bug_id, life, change_numbers)
+
+    def _add_changes(self, issue_id: str, bug_id: int | None, life: Life, change_numbers: Iterator[int]) -> None:
+        tenant_id, connection_id = self._ids("tenants"), self._ids("connections")
         change_id = ""
         for moment, item, author, field, name, old_id, old_text, new_id, new_text in life.changes:
             change_id = change_id if item else str(next(change_numbers))

@@ -114,32 +114,11 @@ class _Rows:
             now = workdays.later(random, now, 20, 1.0, author.zone)
         ready = now if now < end and not (is_draft and random.random() < ABANDONED_RATIO) else None
         reviewed = approved = merged = closed = None
-        if ready is not None and random.random() > UNREVIEWED_RATIO:
-            now = workdays.later(random, now, 0.5 if is_revert else 5, 1.2, reviewer.zone)
-            if now < end and reviewer is not author:
-                reviewed = now
-                self._act("reviewed", reviewer, now)
-                self._event(reviewer, "commented on", now)
-                for _ in range(random.choice((0, 0, 1, 2, 4))):
-                    now = workdays.later(random, now, 3, 0.9, author.zone)
-                    if now < end:
-                        self._event(author, "pushed to", now, commits=1)
-                        commits_count += 1
-            if now < end and reviewer is not author:
-                now = workdays.later(random, now, 3, 0.9, reviewer.zone)
-                if now < end:
-                    approved = now
-                    self._act("approved", reviewer, now)
-        if ready is not None and now < end:
-            now = workdays.later(random, now, 2, 1.0, author.zone)
-            if now < end and random.random() < CLOSED_RATIO:
-                closed = now
-                self._act("closed", author, now)
-                self._event(author, "closed", now)
-            elif now < end:
-                merged = now
-                self._act("merged", second, now)
-                self._event(second, "accepted", now)
+        if ready is not None and reviewer is not author and random.random() > UNREVIEWED_RATIO:
+            reviewed, approved, commits, now = self._review(random, ready, author, reviewer, 0.5 if is_revert else 5)
+            commits_count += commits
+        if ready is not None:
+            merged, closed = self._finish(random, now, author, second)
         times = [created, ready, reviewed, approved, merged, closed]
         updated = max(moment for moment in times if moment is not None)
         self._append(random, title, author, second, is_draft and ready is None, times, first_commit, updated,
@@ -148,6 +127,41 @@ class _Rows:
         if merged is not None:
             self._release(merged)
         return merged is not None
+
+    def _review(
+        self, random: Random, ready: int, author: Person, reviewer: Person, hours: float
+    ) -> tuple[int | None, int | None, int, int]:
+        """When it was reviewed and approved, how many commits came of it, and when that ended."""
+        later, end = self._company.workdays.later, self._end
+        now = later(random, ready, hours, 1.2, reviewer.zone)
+        if now >= end:
+            return None, None, 0, now
+        reviewed, commits = now, 0
+        self._act("reviewed", reviewer, now)
+        self._event(reviewer, "commented on", now)
+        for _ in range(random.choice((0, 0, 1, 2, 4))):
+            now = later(random, now, 3, 0.9, author.zone)
+            if now < end:
+                self._event(author, "pushed to", now, commits=1)
+                commits += 1
+        now = later(random, now, 3, 0.9, reviewer.zone)
+        if now >= end:
+            return reviewed, None, commits, now
+        self._act("approved", reviewer, now)
+        return reviewed, now, commits, now
+
+    def _finish(self, random: Random, now: int, author: Person, merger: Person) -> tuple[int | None, int | None]:
+        """When it was merged or closed, if either."""
+        now = self._company.workdays.later(random, now, 2, 1.0, author.zone)
+        if now >= self._end:
+            return None, None
+        if random.random() < CLOSED_RATIO:
+            self._act("closed", author, now)
+            self._event(author, "closed", now)
+            return None, now
+        self._act("merged", merger, now)
+        self._event(merger, "accepted", now)
+        return now, None
 
     def _append(
         self,
