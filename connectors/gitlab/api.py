@@ -7,6 +7,7 @@ What does not: which requests a stream needs (a module for each subject), what a
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -69,6 +70,39 @@ class Reader(Protocol):
         ...
 
 
+class Whole(ABC):
+    """Reads a stream that is small, and read whole each time."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+
+    def oldest_update(self, project_id: int) -> datetime | None:
+        """None: it is read in one piece."""
+        del project_id
+        return None
+
+    @abstractmethod
+    def read(self, project_id: int) -> Iterator[Page]:
+        """All of it."""
+
+    def pages(
+        self, project_id: int, since: datetime | None, until: datetime, resume_token: str | None
+    ) -> Iterator[Page]:
+        """All of it, whatever the span."""
+        del since, until, resume_token
+        return self.read(project_id)
+
+    def listing(self, project_id: int) -> Iterator[tuple[str, ...]]:
+        """The ids of all."""
+        for page in self.read(project_id):
+            yield tuple(item.external_id for item in page.items)
+
+    def fetch(self, project_id: int, external_ids: tuple[str, ...]) -> Page:
+        """Some of them, by reading all."""
+        items = (item for page in self.read(project_id) for item in page.items)
+        return Page(items=tuple(item for item in items if item.external_id in external_ids))
+
+
 class Api:
     """The REST API of one instance.
 
@@ -109,6 +143,10 @@ class Api:
         )
         return answer
 
+    def post_query(self, query: Mapping[str, Any]) -> bytes:
+        """The answer to a GraphQL query, which changes nothing."""
+        return self.manage("post", f"{self._gitlab.url}/api/graphql", query)
+
     def object(self, path: str, decoder: msgspec.json.Decoder[T], **params: Any) -> T:
         """One object in a typed shape."""
         body, _ = self.get(path, **params)
@@ -131,6 +169,14 @@ class Api:
         body, headers = self.get(path, **params)
         rows = self.readable(path, body, LIST)
         return rows, has_next(headers, len(rows), int(params.get("per_page", PAGE_ROWS_COUNT)))
+
+    def whole(self, path: str) -> Iterator[list[msgspec.Raw]]:
+        """All pages of a listing that is too small and too quiet to move meanwhile."""
+        page_number, is_more = 1, True
+        while is_more:
+            raws, is_more = self.page(path, per_page=PAGE_ROWS_COUNT, page=page_number)
+            page_number += 1
+            yield raws
 
     def part(self, path: str, **params: Any) -> tuple[list[msgspec.Raw] | None, bool]:
         """All rows of a part, None where GitLab does not show it, and whether the budget cut it short."""

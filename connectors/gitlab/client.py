@@ -17,10 +17,15 @@ import requests
 from gitlab import Gitlab
 
 from connectors.base import ConnectionSpec, Page, Probe, RateGate, ScopeSpec, Window
+from connectors.gitlab import names
 from connectors.gitlab.activity import Events
 from connectors.gitlab.api import LIST, Api, Reader
+from connectors.gitlab.deployments import Deployments, Environments
+from connectors.gitlab.graphql import GraphQL
 from connectors.gitlab.merge_requests import MergeRequests
-from connectors.gitlab.names import EVENTS, MERGE_REQUESTS
+from connectors.gitlab.owners import CodeOwners
+from connectors.gitlab.pipelines import Jobs, Pipelines
+from connectors.gitlab.project import Members, TheProject
 from connectors.http import mount_policy
 from connectors.limits import gate_key_of, limits_of
 from models.errors import ForbiddenResourceError, GoneError, SourceRequestError, UsageError
@@ -47,7 +52,8 @@ class GitLabConnector:
 
     Args:
         spec: `auth` holds `token`. Options: `token_type`, private (the default: personal, project and group access
-            tokens) or oauth; `ca_file`, the path of certificates to trust in place of the system's.
+            tokens) or oauth; `graphql`, auto (the default: where the instance bears it) or off; `ca_file`, the path of
+            certificates to trust in place of the system's.
         gate: the patience that all processes share.
     """
 
@@ -60,6 +66,9 @@ class GitLabConnector:
         kind = spec.options.get("token_type", "private")
         if kind not in {"private", "oauth"}:
             raise UsageError(f"There is no token_type {kind!r}; choose private or oauth.")
+        graphql = spec.options.get("graphql", "auto")
+        if graphql not in {"auto", "off"}:
+            raise UsageError(f"There is no way {graphql!r} to use GraphQL; choose auto or off.")
         verify = spec.options.get("ca_file") or True
         self._gitlab = Gitlab(
             url=spec.base_url,
@@ -82,10 +91,18 @@ class GitLabConnector:
         self._api = Api(self._gitlab, policy, dict(self._gitlab.session.prepare_request(request).headers))
         self._pool = ThreadPoolExecutor(FETCHERS_COUNT, thread_name_prefix="gitlab")
         self._project_ids: dict[str, int] = {}
-        self._merge_requests = MergeRequests(self._api, self._pool)
+        self._graphql = GraphQL(self._api, is_wanted=graphql == "auto")
+        self._merge_requests = MergeRequests(self._api, self._pool, self._graphql)
         self._readers: Mapping[str, Reader] = {
-            MERGE_REQUESTS: self._merge_requests,
-            EVENTS: Events(self._api),
+            names.PROJECT: TheProject(self._api),
+            names.MEMBERS: Members(self._api),
+            names.MERGE_REQUESTS: self._merge_requests,
+            names.EVENTS: Events(self._api),
+            names.PIPELINES: Pipelines(self._api, self._pool),
+            names.JOBS: Jobs(self._api, self._pool),
+            names.ENVIRONMENTS: Environments(self._api),
+            names.DEPLOYMENTS: Deployments(self._api, self._pool),
+            names.CODE_OWNERS: CodeOwners(self._api),
         }
 
     def probe(self) -> Probe:
@@ -101,6 +118,8 @@ class GitLabConnector:
         projects = self._probed("/projects", LIST, remarks, membership="true", per_page=1)
         if projects == []:
             remarks.append("The token's account is a member of no project.")
+        if self._graphql.batch_size() == 0 and self._graphql.refusal:
+            remarks.append(f"GraphQL is not used, and merge requests cost twice the requests: {self._graphql.refusal}")
         return Probe(
             product="GitLab",
             version=version.version,
@@ -134,7 +153,7 @@ class GitLabConnector:
 
     def count(self, scope: ScopeSpec, stream: str, window: Window) -> int | None:
         """How many merge requests were updated in a window; None for other streams, which GitLab does not count."""
-        if stream != MERGE_REQUESTS:
+        if stream != names.MERGE_REQUESTS:
             return None
         return self._merge_requests.count(self._project_id(scope), window.since, window.until)
 

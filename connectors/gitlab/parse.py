@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from connectors.base import ParseContext
+from connectors.gitlab import names
 from connectors.gitlab.activity import parse_event
+from connectors.gitlab.deployments import parse_deployment, parse_environment
 from connectors.gitlab.merge_request_parse import parse_merge_request
-from connectors.gitlab.names import EVENTS, MERGE_REQUESTS
+from connectors.gitlab.owners import parse_owner_file
+from connectors.gitlab.pipelines import parse_job, parse_pipeline
+from connectors.gitlab.project import parse_member, parse_project
 from models.records import Batch
 
 
@@ -29,6 +33,13 @@ def parse(stream: str, payload: bytes, context: ParseContext) -> Batch:
 
 
 _PARSERS: Mapping[str, Callable[[bytes, ParseContext], Batch]] = {
-    MERGE_REQUESTS: parse_merge_request,
-    EVENTS: parse_event,
+    names.PROJECT: parse_project,
+    names.MEMBERS: parse_member,
+    names.MERGE_REQUESTS: parse_merge_request,
+    names.EVENTS: parse_event,
+    names.PIPELINES: parse_pipeline,
+    names.JOBS: parse_job,
+    names.ENVIRONMENTS: parse_environment,
+    names.DEPLOYMENTS: parse_deployment,
+    names.CODE_OWNERS: parse_owner_file,
 }

@@ -10,10 +10,15 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 
 from connectors.gitlab.simulated.asked import asked_listing, asked_page, choice, day_of, moved, page_headers, swap
+from connectors.gitlab.simulated.deliverers import Deliverers
+from connectors.gitlab.simulated.delivery import Delivery, make_delivery_past
+from connectors.gitlab.simulated.delivery_api import DeliveryApi
+from connectors.gitlab.simulated.graphql import GraphQLApi
 from connectors.gitlab.simulated.hooks import SimulatedHooks
 from connectors.gitlab.simulated.model import (
     EVENT_AT,
@@ -30,7 +35,6 @@ from connectors.gitlab.simulated.model import (
 )
 from connectors.gitlab.simulated.past import make_past
 from connectors.gitlab.simulated.rendering import SUB_RENDERERS, Renderer, error_json, ms, person_json, project_json
-from connectors.gitlab.simulated.users import Users
 from connectors.gitlab.simulated.world import TOUCH_INTERVAL, World
 from connectors.simulator import DEFAULT_NOW, Answer, RefusalError, Request, Route, TokenBucket, json_answer
 
@@ -49,7 +53,7 @@ EVENTS_KEPT = timedelta(days=3 * 365)
 _EVENT_ACTIONS = frozenset({"created", "pushed", "commented", "merged", "closed", "reopened", "approved"})
 
 
-class GitLabSimulator(Users):
+class GitLabSimulator(Deliverers):
     """A GitLab of `projects` projects that share `merge_requests` merge requests between them.
 
     Args:
@@ -104,6 +108,9 @@ class GitLabSimulator(Users):
         self._has_rate_limit_headers = has_rate_limit_headers
         self.world = World(seed)
         self.webhooks = SimulatedHooks(self, seed, self._asked_project, self._page)
+        self.delivery = Delivery(self.world)
+        self._delivery_api = DeliveryApi(self.delivery, self.renderer, self._asked_project)
+        self.graphql = GraphQLApi(self.world, version)
         super().__init__(
             seed=seed,
             now=now,
@@ -114,6 +121,7 @@ class GitLabSimulator(Users):
             is_strict=is_strict,
         )
         make_past(self.world, merge_requests=merge_requests, projects=projects, now=now)
+        make_delivery_past(self.delivery, now)
 
     def routes(self) -> Iterable[Route]:
         """The endpoints, with the query parameters that each knows."""
@@ -129,9 +137,7 @@ class GitLabSimulator(Users):
             Route("GET", "/api/v4/version", self._get_version),
             Route("GET", "/api/v4/user", self._get_user),
             Route("GET", "/api/v4/users/{id}", self._get_user_by_id),
-            Route(
-                "GET", "/api/v4/projects", self._list_projects, paging | {"membership", "simple", "archived", "search"}
-            ),
+            Route("GET", "/api/v4/projects", self._list_projects, paging | {"membership", "simple", "search"}),
             Route("GET", project, self._get_project, frozenset({"statistics", "license"})),
             Route("GET", project + "/merge_requests", self._list_merge_requests, listing, is_listing=True),
             Route(
@@ -145,13 +151,10 @@ class GitLabSimulator(Users):
             Route("GET", one + "/approvals", self._get_approvals),
             Route("GET", one + "/reviewers", self._list_reviewers),
             Route("GET", one + "/resource_state_events", self._list_state_events, inner | {"eventable_id"}),
-            Route(
-                "GET",
-                project + "/events",
-                self._list_events,
-                paging | {"id", "action", "before", "after", "sort"},
-            ),
+            Route("GET", project + "/events", self._list_events, paging | {"id", "action", "before", "after", "sort"}),
             *self.webhooks.routes(),
+            *self._delivery_api.routes(),
+            Route("POST", "/api/graphql", self.graphql.answer),
             Route("GET", project + "/members/all", self._list_members, paging | {"id", "query", "user_ids[]", "state"}),
         ]
 
@@ -233,8 +236,7 @@ class GitLabSimulator(Users):
 
     def _get_user_by_id(self, request: Request) -> Answer:
         wanted = request.captured[0]
-        person = self.world.people.get(int(wanted)) if wanted.isdigit() else None
-        if person is None:
+        if not wanted.isdigit() or (person := self.world.people.get(int(wanted))) is None:
             return error_json("404 User Not Found")
         return json_answer(person_json(person) | {"bot": person.is_bot, "created_at": ms(self.clock.now())})
 
@@ -245,10 +247,14 @@ class GitLabSimulator(Users):
             for project in self.world.projects.values()
             if not project.is_hidden and words in project.name.lower()
         ]
-        return self._page(request, [msgspec.json.encode(project_json(project)) for project in projects])
+        return self._page(request, [msgspec.json.encode(self._project_json(project)) for project in projects])
 
     def _get_project(self, request: Request) -> Answer:
-        return json_answer(project_json(self._asked_project(request)))
+        return json_answer(self._project_json(self._asked_project(request)))
+
+    def _project_json(self, project: Project) -> dict[str, Any]:
+        home = self.delivery.home(project)
+        return project_json(project) | {"archived": home.is_archived, "default_branch": home.default_branch}
 
     def _list_merge_requests(self, request: Request) -> Answer:
         project = self._asked_project(request)

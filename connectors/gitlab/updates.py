@@ -158,7 +158,7 @@ def by_update(
 def pages_of(
     pool: Executor,
     steps: Iterable[Step[RowT]],
-    assemble: Callable[[RowT, msgspec.Raw], tuple[Item, ...]],
+    calls_of: Callable[[list[tuple[RowT, msgspec.Raw]]], Iterator[Callable[[], tuple[Item, ...]]]],
     since: datetime | None,
     until: datetime,
 ) -> Iterator[Page]:
@@ -167,15 +167,14 @@ def pages_of(
     Args:
         pool: runs the requests.
         steps: of a walk.
-        assemble: fetches what a row lacks.
+        calls_of: what fetches that which some rows lack.
         since: where the walk begins, for the progress.
         until: where it ends.
     """
 
     def calls() -> Iterator[Callable[[], tuple[Item, ...] | Step[RowT]]]:
         for step in steps:
-            for row, raw in step.rows:
-                yield partial(assemble, row, raw)
+            yield from calls_of(step.rows)
             yield partial(_same, step)
 
     first_at = since
@@ -194,6 +193,17 @@ def pages_of(
                 progress_ratio=done_ratio(first_at, result.updated_at, until),
             )
         items = []
+
+
+def one_by_one(
+    assemble: Callable[[RowT, msgspec.Raw], tuple[Item, ...]],
+) -> Callable[[list[tuple[RowT, msgspec.Raw]]], Iterator[Callable[[], tuple[Item, ...]]]]:
+    """Calls that complete each row by itself."""
+
+    def calls(rows: list[tuple[RowT, msgspec.Raw]]) -> Iterator[Callable[[], tuple[Item, ...]]]:
+        return (partial(assemble, row, raw) for row, raw in rows)
+
+    return calls
 
 
 def oldest_update(listing: Listing[RowT]) -> datetime | None:

@@ -41,13 +41,23 @@ PIN_SCOPE = text(
     """
 )
 
-# A project that is renamed leaves the update times of its merge requests as they are, so none of them comes again.
+# A project that is renamed leaves the update times of what is in it as they are, so none of it comes again.
 RENAME_MERGE_REQUESTS = text(
     """
     UPDATE gitlab_mr_lead_times SET project_name = :path
     WHERE tenant_id = :tenant AND connection_id = :connection AND external_project_id = :external_id
       AND project_name <> :path
     """
+)
+MOVE_ADDRESSES = tuple(
+    text(
+        f"""
+        UPDATE {table} SET web_url = :web_url || substr(web_url, length(:old_url) + 1)
+        WHERE tenant_id = :tenant AND connection_id = :connection AND external_project_id = :external_id
+          AND starts_with(web_url, :old_url || '/')
+        """
+    )
+    for table in ("gitlab_mr_lead_times", "gitlab_pipelines", "gitlab_jobs")
 )
 
 _VALUES = ", ".join(f"{{0}}.{name}" for name in OWNER_RULE_COLUMNS)
@@ -91,10 +101,15 @@ def write_repositories(session: Session, target: Target, repositories: Sequence[
         "default_branch": last.default_branch,
         "is_archived": last.is_archived,
     }
-    updated = session.execute(UPDATE_REPOSITORY, facts).rowcount  # type: ignore[attr-defined]  # an UPDATE has one
+    old_url = session.execute(
+        text("SELECT web_url FROM repositories WHERE id = :repository"), facts
+    ).scalar_one_or_none()
     session.execute(PIN_SCOPE, facts)
-    renamed = session.execute(RENAME_MERGE_REQUESTS, facts).rowcount  # type: ignore[attr-defined]  # so has this one
-    return Written(updated=updated + renamed)
+    statements = [UPDATE_REPOSITORY, RENAME_MERGE_REQUESTS]
+    if old_url and last.web_url and old_url != last.web_url:
+        statements += MOVE_ADDRESSES
+    updated = (session.execute(each, {**facts, "old_url": old_url}).rowcount for each in statements)  # type: ignore[attr-defined]  # an UPDATE has a row count
+    return Written(updated=sum(updated))
 
 
 def owner_rule_rows(target: Target, owner_file: OwnerFile) -> Iterator[Sequence[Any]]:

@@ -33,7 +33,7 @@ from sqlalchemy.orm import Session
 
 from models.errors import UsageError
 from models.records import Batch
-from models.store import gitlab, jira, watermarks
+from models.store import deployments, gitlab, jira, pipelines, watermarks
 from models.store.copy import copy_rows
 from models.store.session import Database
 from models.store.sync import Target
@@ -151,6 +151,39 @@ SUBJECTS: Mapping[str, Subject] = {
             rows=lambda _session, target, batch, _at: gitlab.event_rows(target, batch.events),
         ),
         is_forgotten_there=True,
+    ),
+    "pipelines": Subject(
+        objects=Part(
+            table=pipelines.PIPELINES,
+            columns=pipelines.PIPELINE_COLUMNS,
+            key=pipelines.KEY,
+            time="source_updated_at",
+            reference="{0}.external_id",
+            label="'pipeline ' || {0}.external_id",
+            rows=lambda _session, target, batch, at: pipelines.pipeline_rows(target, batch.pipelines, at),
+        ),
+    ),
+    "jobs": Subject(
+        objects=Part(
+            table=pipelines.JOBS,
+            columns=pipelines.JOB_COLUMNS,
+            key=pipelines.KEY,
+            time="source_updated_at",
+            reference="{0}.external_id",
+            label="{0}.name || ' ' || {0}.external_id",
+            rows=lambda _session, target, batch, at: pipelines.job_rows(target, batch.jobs, at),
+        ),
+    ),
+    "deployments": Subject(
+        objects=Part(
+            table=deployments.DEPLOYMENTS,
+            columns=deployments.DEPLOYMENT_COLUMNS,
+            key=deployments.KEY,
+            time="source_updated_at",
+            reference="{0}.external_id",
+            label="{0}.environment || ' ' || {0}.external_id",
+            rows=lambda _session, target, batch, at: deployments.deployment_rows(target, batch.deployments, at),
+        ),
     ),
 }
 """By the stream whose payloads become these records."""

@@ -55,7 +55,12 @@ def connected(
 ) -> Iterator[GitLabConnector]:
     with simulator.serve() as server:
         spec = ConnectionSpec(
-            id=1, kind="gitlab", name="sim", base_url=server.base_url, auth={"token": token}, options=options
+            id=1,
+            kind="gitlab",
+            name="sim",
+            base_url=server.base_url,
+            auth={"token": token},
+            options={"graphql": "off"} | options,
         )
         connector = GitLabConnector(spec, gate or OpenGate())
         try:
@@ -721,7 +726,7 @@ def test_the_oldest_update_is_where_a_backfill_begins() -> None:
 
 def test_a_stream_that_does_not_exist_is_a_wrong_call() -> None:
     with connected(GitLabSimulator()) as connector, pytest.raises(UsageError):
-        connector.pages(SCOPE, "pipelines", Window())
+        connector.pages(SCOPE, "weather", Window())
 
 
 # --- ids --------------------------------------------------------------------------------------------------------------
