@@ -6,13 +6,15 @@ What belongs here: which answers are kept and how long. What does not: asking.
 from __future__ import annotations
 
 import threading
+import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
 
 KEPT_BYTES = 16_000_000
-"""Of all answers of a process; the one that was used longest ago goes first."""
-ANSWER_BYTES = 1_000_000
+"""Of all answers of a process, compressed; the one that was used longest ago goes first."""
+ANSWER_BYTES = 4_000_000
 """A larger one is not kept."""
+_COMPRESSION_LEVEL = 1
 
 _NAMES = ("Link",)
 """The headers that an answer that is not sent again is asked for."""
@@ -34,9 +36,11 @@ class KnownAnswers:
         """The answer kept for an address, or None."""
         with self._lock:
             answer = self._answers.get((credential, url))
-            if answer is not None:
-                self._answers.move_to_end((credential, url))
-            return answer
+            if answer is None:
+                return None
+            self._answers.move_to_end((credential, url))
+        etag, body, headers = answer
+        return etag, zlib.decompress(body), headers
 
     def keep(self, credential: str, url: str, body: bytes, headers: Mapping[str, str]) -> None:
         """Keep an answer that has an ETag, and let go of old ones where there is no room."""
@@ -44,6 +48,7 @@ class KnownAnswers:
         if not etag or not body or len(body) > ANSWER_BYTES:
             return
         kept = {name: headers[name] for name in _NAMES if name in headers}
+        body = zlib.compress(body, _COMPRESSION_LEVEL)
         with self._lock:
             before = self._answers.pop((credential, url), None)
             self._held_bytes += len(body) - (len(before[1]) if before else 0)

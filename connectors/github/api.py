@@ -6,10 +6,11 @@ What belongs here: addresses, headers, pages and parts of any subject. What does
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
@@ -156,8 +157,17 @@ class Api:
     def page(self, url: str) -> tuple[list[msgspec.Raw], str | None]:
         """A page of a listing as received, and where the next one is."""
         rows, _, headers = self.get(url, LIST)
+        return rows, self.next_url(headers)
+
+    def next_url(self, headers: Mapping[str, str]) -> str | None:
+        """Where the next page is, or None after the last."""
         links = parse_header_links(headers.get("Link", ""))
-        return rows, next((link["url"] for link in links if link.get("rel") == "next"), None)
+        return next((link["url"] for link in links if link.get("rel") == "next"), None)
+
+    def raw(self, path: str) -> msgspec.Raw:
+        """One object as received."""
+        _, body, _ = self.get(self.address(path), OBJECT)
+        return msgspec.Raw(body)
 
     def part(self, path: str) -> tuple[list[msgspec.Raw] | None, bool]:
         """All rows of a part, None where the token may not see it, and whether the budget cut it short."""
@@ -181,3 +191,23 @@ class Api:
             path = f"/repositories/{key}" if key.isdigit() else f"/repos/{key}"
             self._repositories[key] = self.get(self.address(path), _REPOSITORY)[0]
         return self._repositories[key]
+
+
+def rows_of(
+    raws: list[msgspec.Raw], decoder: msgspec.json.Decoder[T], failures: list[Failure] | None = None
+) -> Iterator[tuple[T, msgspec.Raw]]:
+    """The rows of a page that can be read; the others are added to `failures`."""
+    for raw in raws:
+        try:
+            row: T = decoded(bytes(raw), decoder)
+        except BadRecordError as error:
+            if failures is not None:
+                digest = hashlib.blake2b(bytes(raw), digest_size=8).hexdigest()
+                failures.append((f"unreadable-{digest}", error.message, bytes(raw)))
+        else:
+            yield row, raw
+
+
+def iso(at: datetime) -> str:
+    """As GitHub writes times: UTC, whole seconds, cut off."""
+    return f"{at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z"

@@ -1,10 +1,7 @@
-"""GitHub over REST: pull requests and issues with all their parts, as bytes.
+"""GitHub over REST: which reader reads which stream of a repository, and what a connection is.
 
-What belongs here: what is asked for each stream, and how the parts of an object are joined into one payload. What does
-not: how it is asked (api.py), in which order (updates.py), and what the fields mean (parse.py).
-
-External ids. A pull request is `<repository id>!<number>`, an issue `<repository id>#<number>`: a number is never given
-again, and the numeric id of a repository survives renaming and transfer.
+What belongs here: the contract of a connector. What does not: how it is asked (api.py), and what is asked for and what
+that means (a module a subject).
 
 Requests. GitHub counts them by the hour. A pull request costs its own, those of its commits, reviews and timeline, and
 one more where it has review comments; an issue costs that of its events. What GitHub says not to have changed is not
@@ -13,32 +10,24 @@ counted: answers are kept in the process, within bounds, and asked for by their 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
-from typing import Any
+from typing import Protocol
 
 import msgspec
 
 from connectors.base import ConnectionSpec, Item, Page, Probe, RateGate, ScopeSpec, Window
-from connectors.github.api import API_VERSION, OBJECT, Api, Failure, Repository
-from connectors.github.names import ISSUES, MERGE_REQUESTS, STATUSES
-from connectors.github.updates import Rows, Step, Updates
-from connectors.http import fetch_ahead
+from connectors.github.api import API_VERSION, Api
+from connectors.github.deployments import Deployments, Environments
+from connectors.github.names import DEPLOYMENTS, ENVIRONMENTS, ISSUES, JOBS, MERGE_REQUESTS, PIPELINES, STATUSES
+from connectors.github.things import Things
+from connectors.github.workflow_runs import WorkflowRuns
 from models.errors import ForbiddenResourceError, GoneError, SourceRequestError, UsageError
 
 FETCHERS_COUNT = 4
 """GitHub asks for few requests at a time, and takes at most 900 a minute."""
-OBJECTS_AHEAD_COUNT = 8
-"""How many objects are fetched before the consumer asks for them."""
-
-
-class _Counts(msgspec.Struct, frozen=True):
-    commits: int = 0
-    review_comments: int = 0
 
 
 class _User(msgspec.Struct):
@@ -49,15 +38,56 @@ class _Meta(msgspec.Struct):
     installed_version: str | None = None
 
 
-_COUNTS = msgspec.json.Decoder(_Counts)
 _USER = msgspec.json.Decoder(_User)
 _META = msgspec.json.Decoder(_Meta)
 
-_STATUSES = (
-    Item("open", b'{"id": "open", "name": "Open", "category": "new"}'),
-    Item("closed", b'{"id": "closed", "name": "Closed", "category": "done"}'),
-)
-"""The two that every issue of GitHub has; there is nobody to ask for them."""
+
+class Reader(Protocol):
+    """Reads one stream of one repository."""
+
+    def oldest(self) -> datetime | None:
+        """The earliest update time, or None where there is nothing, or one window holds all."""
+        ...
+
+    def pages(self, since: datetime | None, until: datetime, resume_token: str | None) -> Iterator[Page]:
+        """Those that were updated in a span, and perhaps some more."""
+        ...
+
+    def listing(self) -> Iterator[tuple[str, ...]]:
+        """The ids of all."""
+        ...
+
+    def fetch(self, external_ids: tuple[str, ...]) -> Page:
+        """Some of them."""
+        ...
+
+
+class _Statuses:
+    """The two that every issue of GitHub has; there is nobody to ask for them."""
+
+    _page = Page(
+        items=(
+            Item("open", b'{"id": "open", "name": "Open", "category": "new"}'),
+            Item("closed", b'{"id": "closed", "name": "Closed", "category": "done"}'),
+        )
+    )
+
+    def oldest(self) -> datetime | None:
+        """They have no time."""
+        return None
+
+    def pages(self, since: datetime | None, until: datetime, resume_token: str | None) -> Iterator[Page]:
+        """Both."""
+        del since, until, resume_token
+        yield self._page
+
+    def listing(self) -> Iterator[tuple[str, ...]]:
+        """Their ids."""
+        yield tuple(item.external_id for item in self._page.items)
+
+    def fetch(self, external_ids: tuple[str, ...]) -> Page:
+        """One of them, or both."""
+        return Page(items=tuple(item for item in self._page.items if item.external_id in external_ids))
 
 
 class GitHubConnector:
@@ -117,173 +147,44 @@ class GitHubConnector:
         return None
 
     def oldest_update(self, scope: ScopeSpec, stream: str) -> datetime | None:
-        """The earliest update time of issues and pull requests alike, or None where there are none."""
-        del stream
-        return Updates(self._api, self._api.repository(scope.external_key)).oldest()
+        """The earliest update time in the stream, or None where it is empty or read in one window."""
+        return self._reader(scope, stream).oldest()
 
     def pages(self, scope: ScopeSpec, stream: str, window: Window, resume_token: str | None = None) -> Iterator[Page]:
         """Fetch a window page by page, ahead of the consumer.
 
         Args:
             scope: its `external_key` is `owner/name`, or the numeric id of a repository.
-            stream: merge_requests, issues or statuses.
+            stream: one of `connectors.github.names`.
             window: what was updated in it comes; a little more may come at its edges.
             resume_token: of the last page that is safely stored.
         """
-        if stream == STATUSES:
-            return iter([Page(items=_STATUSES)])
-        _refuse_unknown(stream)
-        repository = self._api.repository(scope.external_key)
-        until = window.until or self.server_now()
-        return self._pages(scope, repository, stream, window.since, until, resume_token)
+        reader = self._reader(scope, stream)
+        return reader.pages(window.since, window.until or self.server_now(), resume_token)
 
     def listing(self, scope: ScopeSpec, stream: str) -> Iterator[tuple[str, ...]]:
         """All external ids of the stream as GitHub has them now, in batches."""
-        if stream == STATUSES:
-            yield tuple(item.external_id for item in _STATUSES)
-            return
-        _refuse_unknown(stream)
-        repository = self._api.repository(scope.external_key)
-        for listed in Updates(self._api, repository).by_creation(None):
-            names = tuple(_external_id(repository, stream, row.number) for row, _ in _of_stream(listed.rows, stream))
-            if names:
-                yield names
+        yield from self._reader(scope, stream).listing()
 
     def fetch(self, scope: ScopeSpec, stream: str, external_ids: tuple[str, ...]) -> Page:
         """Fetch some objects of a stream by id; what GitHub does not show is missing from the page."""
+        return self._reader(scope, stream).fetch(external_ids)
+
+    def _reader(self, scope: ScopeSpec, stream: str) -> Reader:
         if stream == STATUSES:
-            return Page(items=tuple(item for item in _STATUSES if item.external_id in external_ids))
-        _refuse_unknown(stream)
+            return _Statuses()
+        if stream not in (MERGE_REQUESTS, ISSUES, PIPELINES, JOBS, ENVIRONMENTS, DEPLOYMENTS):
+            raise UsageError(f"GitHub has no stream {stream!r}.")
         repository = self._api.repository(scope.external_key)
-        named = (re.fullmatch(r"(\d+)[!#](\d+)", name) for name in external_ids)
-        numbers = [int(name[2]) for name in named if name and int(name[1]) == repository.id]
-        calls = (partial(self._found, scope, repository, stream, number) for number in numbers)
-        found = fetch_ahead(self._pool, calls, OBJECTS_AHEAD_COUNT)
-        return Page(items=tuple(item for item in found if item is not None))
+        named = {"id": repository.id, "full_name": repository.full_name, "key": scope.external_key}
+        source = (self._api, self._pool, repository, named)
+        if stream in (MERGE_REQUESTS, ISSUES):
+            return Things(*source, are_pull_requests=stream == MERGE_REQUESTS)
+        if stream in (PIPELINES, JOBS):
+            return WorkflowRuns(*source, are_jobs=stream == JOBS)
+        return Deployments(*source) if stream == DEPLOYMENTS else Environments(*source)
 
     def close(self) -> None:
         """Close sockets and threads; what is under way is waited for, what has not begun is dropped."""
         self._pool.shutdown(cancel_futures=True)
         self._api.close()
-
-    # --- walking ------------------------------------------------------------------------------------------------------
-
-    def _pages(
-        self,
-        scope: ScopeSpec,
-        repository: Repository,
-        stream: str,
-        since: datetime | None,
-        until: datetime,
-        resume_token: str | None,
-    ) -> Iterator[Page]:
-        def calls() -> Iterator[Callable[[], Item | Failure | Step]]:
-            for step in Updates(self._api, repository).by_update(since, until, resume_token):
-                for row, raw in _of_stream(step.rows, stream):
-                    yield partial(self._assembled, scope, repository, stream, row.number, raw)
-                yield partial(_same, step)
-
-        first_at = since
-        items: list[Item] = []
-        failures: list[Failure] = []
-        for result in fetch_ahead(self._pool, calls(), OBJECTS_AHEAD_COUNT):
-            if isinstance(result, Item):
-                items.append(result)
-                continue
-            if isinstance(result, tuple):
-                failures.append(result)
-                continue
-            first_at = first_at or min((row.updated_at for row, _ in result.rows), default=None)
-            failures += result.failures
-            if items or failures:
-                yield Page(
-                    items=tuple(items),
-                    failures=tuple(failures),
-                    resume_token=result.updated_at.isoformat() if result.updated_at else None,
-                    progress_ratio=_ratio(first_at, result.updated_at, until),
-                )
-            items, failures = [], []
-
-    # --- objects and their parts --------------------------------------------------------------------------------------
-
-    def _assembled(
-        self, scope: ScopeSpec, repository: Repository, stream: str, number: int, row: msgspec.Raw
-    ) -> Item | Failure:
-        """Fetch the parts of an object and join them, all as received."""
-        try:
-            if stream == ISSUES:
-                return self._issue(scope, repository, number, row)
-            return self._pull_request(scope, repository, number)
-        except GoneError:
-            # One object may be withdrawn between two requests; where all is hidden, this says so.
-            self._api.repository(scope.external_key, is_asked_again=True)
-            reason = "GitHub lists it and does not show it (404)."
-            return _external_id(repository, stream, number), reason, bytes(row)
-
-    def _found(self, scope: ScopeSpec, repository: Repository, stream: str, number: int) -> Item | None:
-        try:
-            if stream != ISSUES:
-                return self._pull_request(scope, repository, number)
-            path = f"{repository.path}/issues/{number}"
-            row, body, _ = self._api.get(self._api.address(path), OBJECT)
-        except GoneError:
-            return None
-        # The number of an issue that has moved to another repository leads to it there.
-        is_here = bytes(row.get("repository_url", b"")).lower().endswith(f'/{repository.full_name}"'.lower().encode())
-        if "pull_request" in row or not is_here:
-            return None
-        return self._issue(scope, repository, number, msgspec.Raw(body))
-
-    def _issue(self, scope: ScopeSpec, repository: Repository, number: int, row: msgspec.Raw) -> Item:
-        events, is_cut = self._api.part(f"{repository.path}/issues/{number}/events")
-        payload = {"repository": _named(scope, repository), "issue": row, "events": events, "truncated": is_cut}
-        return Item(_external_id(repository, ISSUES, number), msgspec.json.encode(payload))
-
-    def _pull_request(self, scope: ScopeSpec, repository: Repository, number: int) -> Item:
-        path = f"{repository.path}/pulls/{number}"
-        counts, body, _ = self._api.get(self._api.address(path), _COUNTS)
-        commits, is_commits_cut = self._api.part(f"{path}/commits")
-        reviews, is_reviews_cut = self._api.part(f"{path}/reviews")
-        timeline, is_timeline_cut = self._api.part(f"{repository.path}/issues/{number}/timeline")
-        comments, is_comments_cut = self._api.part(f"{path}/comments") if counts.review_comments else ([], False)
-        is_cut = is_commits_cut or is_reviews_cut or is_timeline_cut or is_comments_cut
-        # GitHub lists 250 commits of a pull request, the oldest first, and counts them all.
-        are_commits_missing = commits is not None and len(commits) < counts.commits
-        payload = {
-            "repository": _named(scope, repository),
-            "pull_request": msgspec.Raw(body),
-            "commits": commits,
-            "reviews": reviews,
-            "timeline": timeline,
-            "review_comments": comments,
-            "truncated": is_cut or are_commits_missing,
-        }
-        return Item(_external_id(repository, MERGE_REQUESTS, number), msgspec.json.encode(payload))
-
-
-def _refuse_unknown(stream: str) -> None:
-    if stream not in (MERGE_REQUESTS, ISSUES):
-        raise UsageError(f"GitHub has no stream {stream!r}.")
-
-
-def _external_id(repository: Repository, stream: str, number: int) -> str:
-    return f"{repository.id}{'!' if stream == MERGE_REQUESTS else '#'}{number}"
-
-
-def _named(scope: ScopeSpec, repository: Repository) -> Mapping[str, Any]:
-    return {"id": repository.id, "full_name": repository.full_name, "key": scope.external_key}
-
-
-def _of_stream(rows: Rows, stream: str) -> Rows:
-    return [(row, raw) for row, raw in rows if row.is_pull_request == (stream == MERGE_REQUESTS)]
-
-
-def _same(step: Step) -> Step:
-    return step
-
-
-def _ratio(first_at: datetime | None, at: datetime | None, last_at: datetime) -> float | None:
-    """How much of the span is done, 0 to 1."""
-    if first_at is None or at is None or first_at == last_at:
-        return None
-    return min(max((at - first_at) / (last_at - first_at), 0.0), 1.0)

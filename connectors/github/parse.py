@@ -4,11 +4,11 @@ What belongs here: which parser reads which stream, and what payloads look like.
 what fields mean (pull_requests.py, issues.py), and numbers over several records (models/measures). Pure: the same
 payload always gives the same records.
 
-Payloads are objects that client.py joins from the answers as received. Of a pull request: `{"repository": {"id",
-"full_name", "key"}, "pull_request": {…}, "commits": […]|null, "reviews": […]|null, "timeline": […]|null,
-"review_comments": […]|null, "truncated": bool}`; of an issue: `{"repository": …, "issue": {…}, "events": […]|null,
-"truncated": bool}`. A null says that the source does not show that part; an empty list, that there is nothing. The key
-of a repository is what the scope calls it.
+Payloads are objects that client.py's readers join from the answers as received; each says its `repository`: `id`,
+`full_name`, and the `key` by which the scope calls it. Beside it stand, of a pull request, `pull_request`, `commits`,
+`reviews`, `timeline`, `review_comments` and `truncated`; of an issue, `issue`, `events` and `truncated`; of a run,
+`run` and `jobs`; of a job, `job`; of a deployment, `deployment` and `statuses`; of an environment, `environment`. A
+null says that the source does not show that part; an empty list, that there is nothing.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ import msgspec
 
 from connectors.base import ParseContext
 from connectors.decoding import decoded
+from connectors.github.deployments import parse_deployment, parse_environment
 from connectors.github.issues import parse_issue
-from connectors.github.names import ISSUES, MERGE_REQUESTS, STATUSES
+from connectors.github.names import DEPLOYMENTS, ENVIRONMENTS, ISSUES, JOBS, MERGE_REQUESTS, PIPELINES, STATUSES
 from connectors.github.pull_requests import parse_pull_request
+from connectors.github.workflow_runs import parse_job, parse_run
 from models.records import Batch, Status
 
 
@@ -38,7 +40,7 @@ def parse(stream: str, payload: bytes, context: ParseContext) -> Batch:
     """Turn one staged payload into records.
 
     Args:
-        stream: merge_requests, issues or statuses.
+        stream: one of `connectors.github.names`.
         payload: JSON as staged.
         context: the options `bot_usernames` and `human_usernames` overrule what names and flags say; `bug_labels` names
             the labels that make an issue a bug, in place of `bug`, `defect` and what ends in them (`type: bug`).
@@ -59,4 +61,8 @@ _PARSERS: Mapping[str, Callable[[bytes, ParseContext], Batch]] = {
     MERGE_REQUESTS: parse_pull_request,
     ISSUES: parse_issue,
     STATUSES: _parse_status,
+    PIPELINES: parse_run,
+    JOBS: parse_job,
+    ENVIRONMENTS: parse_environment,
+    DEPLOYMENTS: parse_deployment,
 }

@@ -17,8 +17,9 @@ from urllib.parse import urlencode
 import msgspec
 
 from connectors.github.simulated import rendering as looks
+from connectors.github.simulated.delivery import Delivery
+from connectors.github.simulated.delivery_api import DeliveryApi
 from connectors.github.simulated.past import make_past
-from connectors.github.simulated.users import Users
 from connectors.github.simulated.world import (
     COMMITS_SHOWN_COUNT,
     FIRST_REPOSITORY_ID,
@@ -54,7 +55,7 @@ _PARTS: dict[str, Callable[[Thing], list[dict[str, Any]]]] = {
 }
 
 
-class GitHubSimulator(Users):
+class GitHubSimulator(DeliveryApi):
     """A GitHub Enterprise Server of some repositories that share issues and pull requests between them.
 
     Args:
@@ -69,6 +70,7 @@ class GitHubSimulator(Users):
         faults: see `connectors.simulator.parse_faults`.
         token: accepted as Bearer and as token.
         is_since_inclusive: whether `since` names a time that belongs to the answer; GitHub does not say.
+        statuses_touch: whether a status moves the update time of its deployment; GitHub does not say.
         rate_limit_per_hour: requests an hour before 403; answers that nothing has changed are not counted.
         is_strict: refuse query parameters that an endpoint does not know.
     """
@@ -77,7 +79,7 @@ class GitHubSimulator(Users):
         {
             "comment", "review", "dismiss_review", "push", "merge", "close", "reopen", "label", "rename", "mark_ready",
             "mark_draft", "create_pull_request", "create_issue", "delete_issue", "rename_user", "rename_repository",
-            "hide_repository",
+            "hide_repository", "start_run", "finish_run", "run_again", "deploy", "set_deployment_status",
         }
     )  # fmt: skip
 
@@ -95,6 +97,7 @@ class GitHubSimulator(Users):
         faults: str = "",
         token: str = "sim-token",  # noqa: S107 - a made-up token of a made-up server
         is_since_inclusive: bool = True,
+        statuses_touch: bool = True,
         rate_limit_per_hour: int = 5_000,
         is_strict: bool = True,
     ) -> None:
@@ -115,6 +118,8 @@ class GitHubSimulator(Users):
             is_strict=is_strict,
         )
         make_past(self.world, pull_requests=pull_requests, issues=issues, repositories=repositories, now=now)
+        self.delivery = Delivery(self.world, touches=statuses_touch)
+        self.delivery.make_past(now)
 
     def routes(self) -> Iterable[Route]:
         """The endpoints, with the query parameters that each knows; a repository has two paths."""
@@ -135,6 +140,7 @@ class GitHubSimulator(Users):
             ]
             for part in ("commits", "reviews", "comments"):
                 routes.append(Route("GET", f"{home}/pulls/{{number}}/{part}", self._part(part), paging))
+            routes += self.delivery_routes(home)
             for part in ("events", "timeline"):
                 routes.append(Route("GET", f"{home}/issues/{{number}}/{part}", self._part(part), paging))
         return routes
@@ -236,10 +242,10 @@ class GitHubSimulator(Users):
 
     def _list_repositories(self, request: Request) -> Answer:
         homes = [home for home in self.world.repositories.values() if not home.is_hidden]
-        return self._page(request, [msgspec.json.encode(looks.repository_json(home)) for home in homes])
+        return self.page_of(request, [msgspec.json.encode(looks.repository_json(home)) for home in homes])
 
     def _get_repository(self, request: Request) -> Answer:
-        return json_answer(looks.repository_json(self._asked_repository(request)[0]))
+        return json_answer(looks.repository_json(self.asked_repository(request)[0]))
 
     def _get_issue(self, request: Request) -> Answer:
         return Answer(200, self._row(self._asked(request)))
@@ -256,12 +262,12 @@ class GitHubSimulator(Users):
             if part in ("commits", "reviews", "comments") and not thing.is_pull_request:
                 raise RefusalError(self.error(404))
             render = lambda: [msgspec.json.encode(each) for each in _PARTS[part](thing)]  # noqa: E731
-            return self._page(request, self._rendered(thing, part, render))
+            return self.page_of(request, self._rendered(thing, part, render))
 
         return answer
 
     def _list_issues(self, request: Request) -> Answer:
-        home, _ = self._asked_repository(request)
+        home, _ = self.asked_repository(request)
         state = _choice(self, request, "state", "open", ("open", "closed", "all"))
         index = (
             home.by_updated
@@ -300,7 +306,7 @@ class GitHubSimulator(Users):
 
     # --- finding and paging
 
-    def _asked_repository(self, request: Request) -> tuple[Repository, list[str]]:
+    def asked_repository(self, request: Request) -> tuple[Repository, list[str]]:
         """The repository of a path, and what the path captured after it."""
         captured = request.captured
         if request.path.startswith("/api/v3/repositories/"):
@@ -323,7 +329,7 @@ class GitHubSimulator(Users):
         return home, rest
 
     def _asked(self, request: Request) -> Thing:
-        home, rest = self._asked_repository(request)
+        home, rest = self.asked_repository(request)
         thing = home.by_number.get(int(rest[0])) if rest[0].isdigit() else None
         if thing is None:
             raise RefusalError(self.error(404))
@@ -336,13 +342,14 @@ class GitHubSimulator(Users):
             values.append(int(value) if value.isascii() and value.isdigit() and int(value) else default)
         return values[0], min(values[1], PER_PAGE_MAX)
 
-    def _page(self, request: Request, items: list[bytes]) -> Answer:
+    def page_of(self, request: Request, items: list[bytes], wrapped_as: str | None = None) -> Answer:
+        """A page of a listing, as a list or inside an object that counts."""
         page, per_page = self._paging(request)
-        found = items[(page - 1) * per_page : page * per_page]
+        found = b"[" + b",".join(items[(page - 1) * per_page : page * per_page]) + b"]"
         headers: Sequence[tuple[bytes, bytes]] = ()
         if page * per_page < len(items):
             headers = [_link(request, {"page": page + 1, "per_page": per_page})]
-        return Answer(200, b"[" + b",".join(found) + b"]", headers)
+        return Answer(200, f"{{{wrapped_as}:".encode() + found + b"}" if wrapped_as else found, headers)
 
     def _cursor_page(self, request: Request, things: list[Thing]) -> Answer:
         """A page of issues: a cursor is a place in the list as it is now, so that changes shift it."""

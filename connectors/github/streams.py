@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from connectors.base import ConnectorKind, Stream
 from connectors.github.client import GitHubConnector
-from connectors.github.names import ISSUES, MERGE_REQUESTS, STATUSES
+from connectors.github.names import DEPLOYMENTS, ENVIRONMENTS, ISSUES, JOBS, MERGE_REQUESTS, PIPELINES, STATUSES
 from connectors.github.parse import parse
 
 STREAMS = (
@@ -18,6 +18,10 @@ STREAMS = (
     # GitHub answers from replicas that may lag, and shows whole seconds.
     Stream(name=MERGE_REQUESTS, overlap=timedelta(minutes=10)),
     Stream(name=ISSUES, overlap=timedelta(minutes=10), depends_on=(STATUSES,)),
+    Stream(name=PIPELINES, overlap=timedelta(minutes=10)),
+    Stream(name=JOBS, overlap=timedelta(minutes=10)),
+    Stream(name=ENVIRONMENTS, overlap=timedelta(), is_incremental=False),
+    Stream(name=DEPLOYMENTS, overlap=timedelta(minutes=10), depends_on=(ENVIRONMENTS,)),
 )
 
 KIND = ConnectorKind(

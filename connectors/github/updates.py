@@ -9,16 +9,14 @@ then moves nothing, and what belongs to it can only grow.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
-from connectors.decoding import Time, decoded
-from connectors.github.api import PAGE_ROWS_COUNT, Api, Failure, Repository
-from models.errors import BadRecordError
+from connectors.decoding import Time
+from connectors.github.api import PAGE_ROWS_COUNT, Api, Failure, Repository, iso, rows_of
 
 _SECOND = timedelta(seconds=1)
 """The resolution of GitHub's times."""
@@ -105,7 +103,7 @@ class Updates:
         last = until + _SECOND
         while True:
             # Whether the time itself belongs to what is asked for is not documented: a second earlier, it does.
-            after = {"since": _iso(cursor - _SECOND)} if cursor else {}
+            after = {"since": iso(cursor - _SECOND)} if cursor else {}
             listed = self._page(sort="updated", page=page_number, **after)
             times = [row.updated_at for row, _ in listed.rows]
             if listed.next_url and times and cursor and times[-1] <= cursor:
@@ -123,7 +121,7 @@ class Updates:
 
     def by_creation(self, since: datetime | None) -> Iterator[Listed]:
         """Walk what was updated since a time in the order of creation, which no update changes."""
-        after = {"since": _iso(since)} if since else {}
+        after = {"since": iso(since)} if since else {}
         listed = self._page(sort="created", **after)
         yield listed
         while listed.next_url:
@@ -139,15 +137,5 @@ class Updates:
     def _listed(self, url: str) -> Listed:
         raws, next_url = self._api.page(url)
         listed = Listed([], [], next_url)
-        for raw in raws:
-            try:
-                listed.rows.append((decoded(bytes(raw), _ROW), raw))
-            except BadRecordError as error:
-                digest = hashlib.blake2b(bytes(raw), digest_size=8).hexdigest()
-                listed.failures.append((f"{self._repository.id}#unreadable-{digest}", error.message, bytes(raw)))
+        listed.rows += rows_of(raws, _ROW, listed.failures)
         return listed
-
-
-def _iso(at: datetime) -> str:
-    """As GitHub writes times: UTC, whole seconds, cut off."""
-    return f"{at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z"

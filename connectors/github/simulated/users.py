@@ -7,6 +7,7 @@ from abc import ABC
 from collections.abc import Callable
 from typing import Any
 
+from connectors.github.simulated.delivery import Delivery
 from connectors.github.simulated.past import random_title
 from connectors.github.simulated.world import Thing, World
 from connectors.simulator import Simulator
@@ -16,6 +17,7 @@ class Users(Simulator, ABC):
     """The half of the simulator that changes what is true in it."""
 
     world: World
+    delivery: Delivery
 
     def thing(self, number: int, *, repository: int | str | None = None) -> Thing:
         """The issue or pull request of that number, in the first repository unless told otherwise."""
@@ -135,6 +137,9 @@ class Users(Simulator, ABC):
         """Change one thing the way its users do, mostly an open one."""
         home = self.world.repositories[rng.choice(list(self.world.repositories))]
         chance = rng.random()
+        if chance > 0.85:
+            self.delivery.mutate_once(home, rng, self.clock.now())
+            return f"{home.full_name} delivers"
         if not home.by_id or chance < 0.04:
             create = self.create_pull_request if rng.random() < 0.6 else self.create_issue
             return f"{home.full_name}#{create(random_title(rng), repository=home.id)}"
