@@ -154,6 +154,11 @@ class Api:
         _KNOWN.keep(self._gate_key, url, body, answer_headers)
         return value, body, answer_headers
 
+    def manage(self, method: str, path: str, body: Mapping[str, Any]) -> bytes:
+        """Make a request that changes something; returns the body of the answer."""
+        answer, _ = exchange(lambda: self._session.request(method, self.address(path), json=dict(body)))
+        return answer
+
     def page(self, url: str) -> tuple[list[msgspec.Raw], str | None]:
         """A page of a listing as received, and where the next one is."""
         rows, _, headers = self.get(url, LIST)

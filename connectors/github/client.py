@@ -10,16 +10,16 @@ counted: answers are kept in the process, within bounds, and asked for by their 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from connectors.base import ConnectionSpec, Item, Page, Probe, RateGate, ScopeSpec, Window
-from connectors.github.api import API_VERSION, Api
+from connectors.github.api import API_VERSION, PAGE_ROWS_COUNT, Api
 from connectors.github.deployments import Deployments, Environments
 from connectors.github.names import DEPLOYMENTS, ENVIRONMENTS, ISSUES, JOBS, MERGE_REQUESTS, PIPELINES, STATUSES
 from connectors.github.things import Things
@@ -169,6 +169,22 @@ class GitHubConnector:
     def fetch(self, scope: ScopeSpec, stream: str, external_ids: tuple[str, ...]) -> Page:
         """Fetch some objects of a stream by id; what GitHub does not show is missing from the page."""
         return self._reader(scope, stream).fetch(external_ids)
+
+    def manage(self, method: str, scope: ScopeSpec, path: str, body: Mapping[str, Any] | None = None) -> bytes:
+        """Make a request that changes something at a repository: of all there is, only webhooks (hooks.py)."""
+        return self._api.manage(method, f"{self._api.repository(scope.external_key).path}{path}", body or {})
+
+    def repository_id(self, scope: ScopeSpec) -> int:
+        """The numeric id of a repository, which survives renaming and transfer."""
+        return self._api.repository(scope.external_key).id
+
+    def webhooks_of(self, scope: ScopeSpec) -> Iterator[bytes]:
+        """The webhooks of a repository, one after the other, as received."""
+        path = f"{self._api.repository(scope.external_key).path}/hooks"
+        url: str | None = self._api.address(path, per_page=PAGE_ROWS_COUNT)
+        while url:
+            rows, url = self._api.page(url)
+            yield from map(bytes, rows)
 
     def _reader(self, scope: ScopeSpec, stream: str) -> Reader:
         if stream == STATUSES:

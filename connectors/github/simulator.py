@@ -19,6 +19,7 @@ import msgspec
 from connectors.github.simulated import rendering as looks
 from connectors.github.simulated.delivery import Delivery
 from connectors.github.simulated.delivery_api import DeliveryApi
+from connectors.github.simulated.hooks import SimulatedHooks
 from connectors.github.simulated.past import make_past
 from connectors.github.simulated.world import (
     COMMITS_SHOWN_COUNT,
@@ -106,6 +107,7 @@ class GitHubSimulator(DeliveryApi):
         self.rate_limit_per_hour = rate_limit_per_hour
         self.counted_count = 0
         """How many requests counted against the limit."""
+        self.webhooks = SimulatedHooks(self, seed)
         self._bucket = TokenBucket(rate_limit_per_hour, 3_600)
         self.world = World(seed)
         super().__init__(
@@ -129,6 +131,7 @@ class GitHubSimulator(DeliveryApi):
             Route("GET", "/api/v3/meta", self._get_meta),
             Route("GET", "/api/v3/rate_limit", self._get_rate_limit),
             Route("GET", "/api/v3/user", self._get_user),
+            *self.webhooks.sender.routes(),
             Route("GET", "/api/v3/user/repos", self._list_repositories, paging | {"visibility", "affiliation"}),
         ]
         for home in ("/api/v3/repos/{owner}/{name}", "/api/v3/repositories/{id}"):
@@ -140,7 +143,7 @@ class GitHubSimulator(DeliveryApi):
             ]
             for part in ("commits", "reviews", "comments"):
                 routes.append(Route("GET", f"{home}/pulls/{{number}}/{part}", self._part(part), paging))
-            routes += self.delivery_routes(home)
+            routes += [*self.delivery_routes(home), *self.webhooks.routes(home)]
             for part in ("events", "timeline"):
                 routes.append(Route("GET", f"{home}/issues/{{number}}/{part}", self._part(part), paging))
         return routes

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from connectors.base import ConnectorKind, Stream
+from connectors.base import ConnectorKind, Stream, Webhooks
+from connectors.github import hooks, webhooks
 from connectors.github.client import GitHubConnector
 from connectors.github.names import DEPLOYMENTS, ENVIRONMENTS, ISSUES, JOBS, MERGE_REQUESTS, PIPELINES, STATUSES
 from connectors.github.parse import parse
@@ -30,4 +31,12 @@ KIND = ConnectorKind(
     connect=GitHubConnector,
     parse=parse,
     is_forge=True,
+    webhooks=Webhooks(
+        verify=webhooks.verify,
+        hints=webhooks.hints,
+        kept_headers=webhooks.KEPT_HEADERS,
+        ensure=hooks.ensure,
+        check=hooks.check,
+        remove=hooks.remove,
+    ),
 )
