@@ -37,6 +37,7 @@ def row_security(database: Database) -> dict[str, set[tuple[str, str]]]:
     return found
 
 
+@pytest.mark.also_on_postgresql_15
 def test_policies_and_grants_are_those_of_the_models(database: Database, empty_database_url: str) -> None:
     of_models = Database(empty_database_url)
     METADATA.create_all(of_models.engine)

@@ -22,6 +22,8 @@ from models.store.session import Database, migrate, newest_revision
 from models.tables import METADATA, isolation
 from models.tables.isolation import NoTenants
 
+pytestmark = pytest.mark.also_on_postgresql_15  # what a role may grant to whom changed in 16
+
 ROLES = (isolation.API_ROLE, isolation.WORKERS_ROLE)
 TABLES = sorted(table.name for table in METADATA.tables.values() if not isinstance(isolation.whose(table), NoTenants))
 
@@ -31,14 +33,14 @@ MakeDatabase = Callable[[str], Database]
 
 
 @pytest.fixture
-def administrator(template_url: str) -> Iterator[psycopg.Connection]:
+def administrator(server_url: str) -> Iterator[psycopg.Connection]:
     """A superuser at the server."""
-    with psycopg.connect(database_url(template_url, "postgres"), autocommit=True) as connection:
+    with psycopg.connect(database_url(server_url, "postgres"), autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture
-def make_database(template_url: str, administrator: psycopg.Connection) -> Iterator[MakeDatabase]:
+def make_database(server_url: str, administrator: psycopg.Connection) -> Iterator[MakeDatabase]:
     """Makes an empty database of a new role that is no superuser and has the attributes that are asked for."""
     with ExitStack() as at_the_end:
 
@@ -49,7 +51,7 @@ def make_database(template_url: str, administrator: psycopg.Connection) -> Itera
             administrator.execute(sql.SQL("CREATE DATABASE {0} OWNER {0}").format(sql.Identifier(name)))
             drop = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
             at_the_end.callback(administrator.execute, drop)
-            url = make_url(database_url(template_url, name)).set(username=name)
+            url = make_url(database_url(server_url, name)).set(username=name)
             database = Database(url.render_as_string(hide_password=False))
             at_the_end.callback(database.close)
             return database
@@ -109,7 +111,7 @@ def test_an_owner_who_may_not_make_roles_says_what_an_administrator_has_to_run(
 def test_an_owner_of_another_database_is_told_to_be_made_a_member(
     administrator: psycopg.Connection, make_database: MakeDatabase
 ) -> None:
-    database = make_database("CREATEROLE")  # the roles are there, and somebody else's
+    database = make_database("")  # the roles are there, and somebody else's
     owner = database.url.username
     with pytest.raises(UsageError) as caught:
         migrate(database)
@@ -164,10 +166,10 @@ def test_an_owner_who_is_no_member_sees_and_writes_nothing(
 
 
 def test_a_login_that_is_a_member_of_the_workers_needs_nothing_else(
-    administrator: psycopg.Connection, template_url: str, database: Database
+    administrator: psycopg.Connection, server_url: str, database: Database
 ) -> None:
     administrator.execute(f"CREATE ROLE some_worker LOGIN IN ROLE {isolation.WORKERS_ROLE}")
-    url = make_url(database_url(template_url, str(database.url.database))).set(username="some_worker")
+    url = make_url(database_url(server_url, str(database.url.database))).set(username="some_worker")
     worker = Database(url.render_as_string(hide_password=False))
     try:
         with worker.transaction() as session:
