@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from connectors.base import ConnectionSpec, OpenGate, Page, ParseContext, RateGate, ScopeSpec, Window
-from connectors.jira.client import PAGES_AHEAD_COUNT, JiraConnector
+from connectors.jira.api import PAGES_AHEAD_COUNT
+from connectors.jira.client import JiraConnector
 from connectors.jira.parse import parse
 from connectors.jira.simulated_world import ExpectedIssue
 from connectors.jira.simulator import DEFAULT_NOW, JiraSimulator

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.jira.client import OVERLAP_ROWS_COUNT, _Row, _Rows, joined_pages
+from connectors.jira.api import OVERLAP_ROWS_COUNT, Row, Rows
+from connectors.jira.positions import joined_pages
 from models.errors import TransientSourceError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -31,12 +32,12 @@ class Result:
         self._leave_ratio, self._join_ratio = leave_ratio, join_ratio
         self._lock = threading.Lock()
 
-    def read(self, start: int) -> _Rows:
+    def read(self, start: int) -> Rows:
         with self._lock:
             self.reads_count += 1
             page = self.rows[start : start + self._rows_count]
-            rows = [_Row(str(number), b"", None) for number in page]
-            found = _Rows(asked_at=NOW, rows=rows, start=start, total=len(self.rows))
+            rows = [Row(str(number), b"", None) for number in page]
+            found = Rows(asked_at=NOW, rows=rows, start=start, total=len(self.rows))
             self._change()
             return found
 
@@ -125,8 +126,8 @@ def test_what_was_interrupted_goes_on_where_it_was_though_rows_have_left_since(p
 
 
 def test_a_result_that_never_stands_still_is_given_up(pool: ThreadPoolExecutor) -> None:
-    def read(start: int) -> _Rows:
-        return _Rows(asked_at=NOW, rows=[_Row(str(random.random()), b"", None)] * 10, start=start, total=1000)
+    def read(start: int) -> Rows:
+        return Rows(asked_at=NOW, rows=[Row(str(random.random()), b"", None)] * 10, start=start, total=1000)
 
     with pytest.raises(TransientSourceError, match="changes faster than it can be read"):
         list(joined_pages(read, pool))
