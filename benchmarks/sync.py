@@ -144,7 +144,9 @@ def add_scope(database: Database, settings: Any, kind: str, url: str, key: str) 
         tenant_id = connections.default_tenant(session)
         connection_id = connections.add_connection(
             session, tenant_id, kind=kind, name=f"{kind} {url}", base_url=url,
-            auth=secrets.encrypt(settings, {"token": TOKEN}), options={},
+            auth=secrets.encrypt(settings, {"token": TOKEN}),
+            # The limit asks GitLab by REST, and both shall ask the same.
+            options={"graphql": "off"} if kind == "gitlab" else {},
         )  # fmt: skip
         project_id = connections.ensure_project(session, tenant_id, "Shop", timezone="UTC")
         connections.add_scope(
