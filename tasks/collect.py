@@ -19,7 +19,7 @@ from connectors import registry
 from connectors.base import Connector, Page, Stream, Window
 from models.errors import ForbiddenResourceError, GoneError, PlumblineError, UsageError, Verdict
 from models.rules.windows import Span, cut, pieces
-from models.store import connections, watermarks, windows
+from models.store import capture, connections, watermarks, windows
 from models.store.session import assert_no_transaction, commit_without_waiting
 from tasks.steps import Source, in_batches, load_source, opened, stage_and_promote
 from workers.queues import Queue
@@ -235,7 +235,7 @@ def _collect(job: Job, source: Source, connector: Connector, stream: Stream, win
     span = Window(since=window.since, until=window.until)
     try:
         for page in in_batches(connector.pages(source.scope, stream.name, span, window.page_token)):
-            _keep(job, source, stream, page, window_id, yields=window.is_backfill)
+            _keep(job, source, stream, page, window_id, is_backfill=window.is_backfill)
     except PlumblineError as error:
         with job.transaction() as session:
             _lay_down(session, window_id, error)
@@ -258,11 +258,13 @@ def _lay_down(session: Any, window_id: int, error: PlumblineError) -> None:
         windows.fail(session, window_id, error.message)
 
 
-def _keep(job: Job, source: Source, stream: Stream, page: Page, window_id: int, *, yields: bool) -> None:
+def _keep(job: Job, source: Source, stream: Stream, page: Page, window_id: int, *, is_backfill: bool) -> None:
     """Stage, promote and count a page in one transaction."""
     assert_no_transaction()
     with job.transaction() as session:
         commit_without_waiting(session)
+        if is_backfill:
+            capture.say_backfill(session)
         written = stage_and_promote(session, source, stream, page, window_id=window_id)
         windows.advance(
             session, window_id, page_token=page.resume_token, rows_seen=len(page.items), written=written.total
@@ -275,7 +277,7 @@ def _keep(job: Job, source: Source, stream: Stream, page: Page, window_id: int, 
             stream=stream.name,
             done_ratio=page.progress_ratio,
         )
-        is_in_the_way = yields and page.resume_token is not None and job.is_in_the_way(session)
+        is_in_the_way = is_backfill and page.resume_token is not None and job.is_in_the_way(session)
     if is_in_the_way:
         raise JobYieldedError
 

@@ -22,7 +22,7 @@ class Runtime:
 
         Args:
             settings: checked.
-            role: what `pg_stat_activity` shows after `plumbline `.
+            role: what `pg_stat_activity` shows after `plumbline `, and change_log as the source of a change.
         """
         self.settings = settings
         self.role = role
@@ -36,7 +36,7 @@ class Runtime:
     @cached_property
     def database(self) -> Database:
         """The database of this process."""
-        return Database(self.endpoints.database_url, application_name=f"plumbline {self.role}")
+        return Database(self.endpoints.database_url, application_name=f"plumbline {self.role}", source=self.role)
 
     @cached_property
     def gate(self) -> RedisGate | None:

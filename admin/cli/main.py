@@ -22,7 +22,7 @@ MODULES = (
     "servers", "doctor", "demo", "simulate", "seed",
     "connections", "scopes", "sync", "ingest", "replay", "rejects", "reconcile", "verify",
     "summaries", "report", "people",
-    "jobs", "schedules",
+    "jobs", "schedules", "capture",
 )  # fmt: skip
 """Modules of this package whose commands are included, in the order of the help page."""
 

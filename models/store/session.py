@@ -53,12 +53,13 @@ def assert_no_transaction() -> None:
 class Database:
     """The database of one process. Made after fork, never shared across it."""
 
-    def __init__(self, url: str, *, application_name: str = "plumbline", pool_size: int = 5) -> None:
+    def __init__(self, url: str, *, application_name: str = "plumbline", source: str = "", pool_size: int = 5) -> None:
         """Connect lazily.
 
         Args:
             url: `postgresql://…`, as a person writes it.
             application_name: what `pg_stat_activity` shows.
+            source: what change_log names as the program that changed a row; the application's name where empty.
             pool_size: connections kept open.
         """
         self.url = make_url(url).set(drivername="postgresql+psycopg")
@@ -72,7 +73,7 @@ class Database:
                 "connect_timeout": 10,
                 "options": (
                     f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s -c lock_timeout={LOCK_TIMEOUT_SECONDS}s "
-                    "-c timezone=UTC"
+                    f"-c timezone=UTC -c plumbline.source={source}"
                 ),
             },
         )

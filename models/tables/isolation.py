@@ -112,6 +112,7 @@ WHOSE: Mapping[str, Whose] = {
     "roles": NoTenants("a dictionary"),
     # The platform's alone; see CLOSED.
     "accounts": NoTenants("a person may belong to several tenants"),
+    "capture_switches": NoTenants("what holds for a table holds for all its rows"),
     "content_storage": NoTenants("equal contents of several tenants are one row"),
     "editor_images": NoTenants("nothing says which text shows an image"),
     "password_history": NoTenants("a person may belong to several tenants"),
@@ -141,6 +142,7 @@ users, because what a person did stays theirs when they leave the tenant."""
 
 CLOSED: Mapping[str, str] = {
     "accounts": "tokens of OAuth providers",
+    "capture_switches": "what operators decide",
     "content_storage": "contents of all tenants",
     "dirty_keys": "what the workers have to do",
     "doubtful_objects": "what the workers have to do",

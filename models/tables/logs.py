@@ -137,6 +137,20 @@ class ChangeLog(Base):
     source: Mapped[str | None] = mapped_column(comment="Which program: application_name")
 
 
+class CaptureSwitch(Base):
+    """Whether the changes of a watched table are logged."""
+
+    __tablename__ = "capture_switches"
+    __table_args__ = (
+        {"comment": "Tables whose changes are not logged, or were not for a time; a table without a row is logged."},
+    )
+
+    table_name: Mapped[str] = mapped_column(primary_key=True, comment="A watched table")
+    is_on: Mapped[bool] = mapped_column(comment="False: its changes are not logged")
+    switched_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    switched_by: Mapped[str] = mapped_column(server_default=text("SESSION_USER"))
+
+
 class JiraIssueArchive(Base):
     """An issue that is old."""
 
