@@ -69,20 +69,25 @@ def insert(
     Returns:
         Its id, or None where the tick has a job already or a job with the queueing lock is waiting.
     """
-    written = session.execute(
-        text(INSERT),
-        {
-            "task": task,
-            "queue": queue,
-            "args": json.dumps(dict(args)),
-            "trigger": trigger,
-            "queueing_lock": queueing_lock,
-            "parent": parent_id,
-            "schedule": schedule_id,
-            "scheduled_for": scheduled_for,
-            "tenant": tenant_id,
-        },
-    ).one()
+    asked = {
+        "task": task,
+        "queue": queue,
+        "args": json.dumps(dict(args)),
+        "trigger": trigger,
+        "queueing_lock": queueing_lock,
+        "parent": parent_id,
+        "schedule": schedule_id,
+        "scheduled_for": scheduled_for,
+        "tenant": tenant_id,
+    }
+    job_id = _insert(session, asked)
+    if job_id is None and queueing_lock is not None and free_idle_keys(session, key=f"waiting:{queueing_lock}"):
+        return _insert(session, asked)
+    return job_id
+
+
+def _insert(session: Session, asked: Mapping[str, Any]) -> int | None:
+    written = session.execute(text(INSERT), asked).one()
     if written.job_id is None and written.taken:  # of two keys the one was free, and the other was not
         session.execute(text("DELETE FROM job_keys WHERE key = ANY(:keys)"), {"keys": written.taken})
     job_id: int | None = written.job_id
@@ -112,16 +117,12 @@ INSERT = f"""
 
 def waiting(session: Session, queueing_lock: str) -> int | None:
     """The job that waits with a queueing lock."""
-    key = f"waiting:{queueing_lock}"
-    job_id: int | None = session.execute(
+    return session.execute(
         text(
             "SELECT j.id FROM job_keys k JOIN job_runs j ON j.id = k.job_id WHERE k.key = :key AND j.status = 'queued'"
         ),
-        {"key": key},
+        {"key": f"waiting:{queueing_lock}"},
     ).scalar_one_or_none()
-    if job_id is None:
-        free_idle_keys(session, key=key)
-    return job_id
 
 
 def messages(session: Session, job_ids: Sequence[int]) -> list[Row[Any]]:

@@ -119,8 +119,18 @@ def overdue(session: Session, *, now: datetime) -> list[str]:
     ]
 
 
+def are_visible(session: Session) -> bool:
+    """Whether this login sees the rows of default partitions: their owner does, who else reads the table only."""
+    shown = "SELECT has_table_privilege(:name, 'SELECT') AND NOT row_security_active(:name)"
+    return all(
+        session.execute(text(shown), {"name": table.default_name}).scalar_one()
+        for table in _tables(session)
+        if table.default_name
+    )
+
+
 def default_rows(session: Session) -> dict[str, int]:
-    """How many rows each default partition holds that is not empty, counted up to `COUNTED_ROWS`."""
+    """How many rows each default partition holds that is not empty, counted up to `COUNTED_ROWS`; see `are_visible`."""
     counts = {
         table.name: session.execute(
             text(f"SELECT count(*) FROM (SELECT FROM {table.default_name} LIMIT {COUNTED_ROWS}) AS first_ones")

@@ -172,15 +172,23 @@ def test_a_cancelled_family_frees_all_its_locks(database: Database) -> None:
 
 
 def test_a_lock_of_a_row_that_somebody_changed_by_hand_stops_nobody(database: Database, settings: Settings) -> None:
+    by_hand = ("UPDATE job_runs SET status = 'cancelled'", "DELETE FROM job_runs")
     with InProcessWorker(database, settings):
-        first = enqueue(database, "maintain.prune", trigger="cli")
+        for statement in by_hand:
+            first = enqueue(database, "maintain.prune", trigger="cli")
+            with database.transaction() as session:
+                session.execute(text(statement))
+            assert enqueue(database, "maintain.prune", trigger="cli") > first
+    for number, statement in enumerate(by_hand):
         with database.transaction() as session:
-            session.execute(text("UPDATE job_runs SET status = 'cancelled'"))
-        assert enqueue(database, "maintain.prune", trigger="cli") > first
-        with database.transaction() as session:
-            session.execute(text("UPDATE job_runs SET status = 'cancelled'"))
-            assert jobs.free_idle_keys(session) == 1
-    assert keys(database) == []
+            session.execute(text(statement))
+        tick = {"schedule_id": SCHEDULE, "scheduled_for": TICK + timedelta(days=number), "queueing_lock": "prune"}
+        assert asked_for(database, lambda session, tick=tick: ask(session, **tick)) is not None
+        assert asked_for(database, lambda session, tick=tick: ask(session, **tick)) is None
+    with database.transaction() as session:
+        session.execute(text("UPDATE job_runs SET status = 'cancelled'"))
+        assert jobs.free_idle_keys(session) == 1
+    assert [key for key in keys(database) if key.startswith("waiting:")] == []
 
 
 def test_a_tick_is_pruned_with_its_job_and_only_when_nobody_can_ask_for_it_again(database: Database) -> None:

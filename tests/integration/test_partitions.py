@@ -113,6 +113,10 @@ def test_rows_without_a_month_are_kept_told_of_and_moved_by_the_job(
         write(session, ahead, ahead, past, month_after(1), "infinity", "20000-01-01 00:00+00")
         rows = session.execute(text("SELECT t::text FROM telemetry_events t ORDER BY id")).all()
     assert places(database) == {"telemetry_events_default": 5, place_of(month_after(1)): 1}
+    with database.transaction() as session:
+        assert partitions.are_visible(session)
+        session.execute(text("SET LOCAL ROLE plumbline_workers"))
+        assert not partitions.are_visible(session), "who sees none must not say that there are none"
     found = check_partitions(database)
     assert (found.is_ok, found.facts["default_rows"]) == (False, {"telemetry_events": 5})
     assert found.detail == "5 rows of telemetry_events are in no month"
