@@ -189,3 +189,34 @@ def test_windows_in_any_order_end_the_same(worker: InProcessWorker) -> None:
                 its.sync(stream=each.name)
         assert snapshot(worker.database) == whole
         assert count(worker.database, "watermarks") == len(streams)
+
+
+def test_the_summaries_count_github_as_they_count_gitlab_and_jira(worker: InProcessWorker) -> None:
+    database = worker.database
+    with scene(worker, "github", objects=120) as its:
+        its.sync()
+        pull_requests, issues = its.simulator.expected_pull_requests(), its.simulator.expected_issues()
+        people = {person.login: person for person in its.simulator.world.people.values()}
+    with database.transaction() as session:
+        contributors = session.execute(text("SELECT * FROM gitlab_mr_contributors")).all()
+        months = session.execute(text("SELECT sum(mr_created), sum(mr_approved) FROM monthly_contributions")).one()
+        lead_times = session.execute(text("SELECT * FROM jira_lead_times")).all()
+        open_bugs = session.execute(text("SELECT count(*) FROM bug_budget WHERE is_open")).scalar_one()
+        days = session.execute(
+            text("SELECT open_bugs FROM bug_analytics_daily ORDER BY date DESC LIMIT 1")
+        ).scalar_one()
+    assert sum(each.authored for each in contributors) == len(pull_requests)
+    assert {each.username for each in contributors if each.is_bot} >= {"renovate[bot]", "ghost"}
+    assert not any(each.is_bot for each in contributors if people[each.username].id in range(2_000, 3_000))
+    assert months[0] == len(pull_requests)
+    assert months[1] == sum(
+        len({who for who, _, what in each.approvals if what == "approved"}) for each in pull_requests
+    )
+    reopened = {each.issue_key: each.reopen_count for each in lead_times if each.reopen_count}
+    assert reopened == {
+        f"{each.repository_name}#{each.number}": count
+        for each in issues
+        if (count := sum(name == "reopened" for name, _ in each.states))
+    }
+    assert sum(each.resolved_at is not None for each in lead_times) == sum(not each.is_open for each in issues) > 5
+    assert open_bugs == days == sum(each.is_bug and each.is_open for each in issues) > 0
