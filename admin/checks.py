@@ -14,13 +14,15 @@ from kombu.exceptions import OperationalError
 
 import workers.app  # noqa: F401  # declares the application
 from models.errors import PlumblineError
-from models.store import jobs, partitions
+from models.store import jobs, partitions, webhooks
 from models.store.session import Database, current_revision, newest_revision
 from workers.logs import mask_text
 from workers.runtime import Runtime
 
 BEAT_LATE_SECONDS = 60.0
 """How late a schedule may be before beat is taken for dead; it looks every second."""
+WEBHOOKS_LATE_SECONDS = 600.0
+"""How long a delivery may wait: it is tried again for some minutes, and then given up."""
 WORKER_ANSWER_SECONDS = 1.0
 BROKER_ANSWER_SECONDS = 3.0
 
@@ -139,6 +141,23 @@ def check_beat(database: Database) -> Finding:
     else:
         return Finding(name="beat", is_ok=True, detail="sends what is due", facts=facts)
     return Finding(name="beat", is_ok=False, detail=detail, mend="plumbline up", facts=facts)
+
+
+def check_webhooks(database: Database, row: Any) -> Finding:
+    """Whether the webhooks of a connection are registered, and whether their deliveries are worked off."""
+    with database.transaction() as session:
+        counts = webhooks.counts(session, row.id)
+    trouble = row.webhooks.get("trouble")
+    is_stuck = (counts.waiting_seconds or 0.0) > WEBHOOKS_LATE_SECONDS
+    waiting = f", {counts.waiting} waiting for up to {counts.waiting_seconds:.0f} s" if counts.waiting else ""
+    given_up = f", {counts.given_up} given up ({counts.last_error})" if counts.given_up else ""
+    return Finding(
+        name=f"webhooks {row.name}",
+        is_ok=not trouble and not is_stuck,
+        detail=(trouble or "registered") + f"; {counts.received} came in the last week{waiting}{given_up}",
+        mend=f"plumbline connection webhooks {row.name} --enable" if trouble else "plumbline up" if is_stuck else None,
+        facts={"received": counts.received, "waiting": counts.waiting, "given_up": counts.given_up},
+    )
 
 
 def check_jobs(database: Database) -> Finding:

@@ -27,7 +27,7 @@ from models.errors import (
     RateLimitedError,
     ServerUnavailableError,
 )
-from models.store import connections, webhooks
+from models.store import connections, reconcile, webhooks
 from models.store.session import assert_no_transaction
 from tasks.hooks import watch
 from tasks.steps import Source, load_source, opened, stage_and_promote
@@ -223,9 +223,11 @@ def _write(job: Job, source: Source, connector: Connector, group: _Group) -> Non
     page = connector.fetch(source.scope, group.stream, group.objects)
     shown = {item.external_id for item in page.items} | {external_id for external_id, _, _ in page.failures}
     gone = [each for each in group.deliveries if shown.isdisjoint(group.external_ids[each.id])]
+    unseen = [external_id for external_id in group.objects if external_id not in shown]
     with job.transaction() as session:
         written = stage_and_promote(session, source, stream, page, window_id=None)
         webhooks.finish(session, [each for each in group.deliveries if each not in gone])
+        reconcile.doubt(session, source.scope.id, stream.name, unseen)
         webhooks.finish(session, gone, "The source shows no such object any more: left to reconciliation.")
         job.report(session, rows_read=len(page.items), rows_written=written.total, scope=source.scope.external_key)
         if written.total:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from admin.cli import arguments, output
+from admin.cli import arguments, hooks, output
 from models.errors import PlumblineError, SourceError, UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 group = typer.Typer(no_args_is_help=True, help="Instances of Jira, GitLab and GitHub that are read from.")
 app.add_typer(group, name="connection")
+group.command("webhooks")(hooks.webhooks)
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the connection.")]
 UserOption = Annotated[
@@ -51,6 +52,10 @@ def add(
     token_stdin: TokenStdinOption = False,
     option: OptionOption = None,
     no_test: NoTestOption = False,
+    webhooks: Annotated[
+        bool, typer.Option("--webhooks", help="Register webhooks at the source, with each scope that is added.")
+    ] = False,
+    public_url: hooks.PublicUrlOption = None,
     as_json: output.JsonOption = False,
 ) -> None:
     r"""Add a connection, once the instance has accepted the token.
@@ -65,9 +70,13 @@ def add(
     from connectors.base import ConnectionSpec
     from models.store import connections
     from workers import secrets
+    from workers.settings import load_settings
 
     _refuse_uploads(kind)
-    registry.kind(kind)
+    if registry.kind(kind).webhooks is None and webhooks:
+        raise UsageError(f"Connections of kind {kind} have no webhooks.")
+    if webhooks and (public_url or load_settings().public_url) is None:
+        raise UsageError("Webhooks need --public-url or PLUMBLINE_PUBLIC_URL: where the source reaches our API.")
     spec = ConnectionSpec(
         id=0,
         kind=kind,
@@ -93,6 +102,8 @@ def add(
         )
         if probe:
             connections.record_success(session, connection_id)
+    if webhooks:
+        hooks.register(process, name, public_url=public_url)
     if as_json:
         output.print_json({"id": connection_id, "name": name, "kind": kind, "probe": _probe_facts(probe)})
         return
@@ -136,6 +147,9 @@ def change(
     new_auth = _auth(token, user) if token is not None else {**secrets.decrypt(process.settings, row.auth)}
     if token is None and user is not None:
         new_auth["user"] = user
+    if token is not None and row.webhooks:  # the source signs with that secret whatever token we have
+        stored = secrets.decrypt(process.settings, row.auth)
+        new_auth |= {key: value for key, value in stored.items() if key not in ("token", "user")}
     merged = {**row.options, **options}
     spec = ConnectionSpec(
         id=row.id,

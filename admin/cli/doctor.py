@@ -175,6 +175,8 @@ def _connections(process: Runtime) -> Iterator[Finding]:
                 detail=error.message,
                 mend=f"plumbline connection change {row.name} --token-env VAR, where the token is the trouble",
             )
+        if row.webhooks:
+            yield checks.check_webhooks(process.database, row)
         yield from (
             _freshness(each, now, each.id in backfilled)
             for each in scopes

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from admin.cli import arguments, output
+from admin.cli import arguments, hooks, output
 from models.errors import GoneError, UsageError
 
 app = typer.Typer()
@@ -80,6 +80,8 @@ def add(
             repository_id=int(repository_id) if repository_id else None,
             options=options,
         )
+    if row.webhooks:
+        hooks.register_for_new_scope(process, connection)
     if as_json:
         output.print_json(
             {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import IO
 
 import psutil
 import pytest
+import requests
 from celery import Celery
 
 import tasks.collect
@@ -35,6 +37,7 @@ from workers.settings import load_settings
 from workers.task import enqueue
 
 ROOT = Path(__file__).parents[2]
+CELERY = ("celery", "-A", "workers.app")
 
 
 def wait_until(is_so: Callable[[], bool], *, seconds: float, what: str) -> None:
@@ -91,7 +94,7 @@ class Stack:
     def _start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         log = (self.home / f"{name}-{len(self.processes)}.log").open("wb")
         process = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "workers.app", *arguments],
+            [sys.executable, "-m", *arguments],
             cwd=ROOT,
             env={**os.environ, **self.environment},
             stdout=log,
@@ -103,10 +106,26 @@ class Stack:
         return process
 
     def start_worker(self, *, concurrency: int = 2) -> subprocess.Popen[bytes]:
-        return self._start("worker", "worker", "-Q", ALL_QUEUES, "-c", str(concurrency))
+        return self._start("worker", *CELERY, "worker", "-Q", ALL_QUEUES, "-c", str(concurrency))
 
     def start_beat(self) -> subprocess.Popen[bytes]:
-        return self._start("beat", "beat")
+        return self._start("beat", *CELERY, "beat")
+
+    def start_api(self) -> str:
+        """The API on a free port; its address, once it answers."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self._start("api", "uvicorn", "admin.api.app:app", "--port", str(port))
+        url = f"http://127.0.0.1:{port}"
+
+        def answers() -> bool:
+            try:
+                return requests.get(url + "/healthz", timeout=5).ok
+            except requests.ConnectionError:
+                return False
+
+        wait_until(answers, seconds=60, what=f"the API answers; logs are in {self.home}")
+        return url
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """SIGKILL to a process and all its children, at once."""

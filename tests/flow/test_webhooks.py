@@ -247,6 +247,12 @@ def test_an_object_that_is_gone_is_left_to_reconciliation(worker: InProcessWorke
         assert delivery.processed_at is not None
         assert "left to reconciliation" in delivery.last_error
         assert snapshot(worker.database) == before
+        with worker.database.transaction() as session:  # an hour later
+            session.execute(text("UPDATE gitlab_mr_lead_times SET synced_at = synced_at - interval '2 hours'"))
+            session.execute(text("UPDATE jira_table_history SET synced_at = synced_at - interval '2 hours'"))
+            session.execute(text("UPDATE doubtful_objects SET doubted_at = doubted_at - interval '1 hour'"))
+        worker.run("reconcile.confirm")
+        assert its.stored(wanted).deleted_at is not None
 
 
 def test_a_hidden_project_is_left_to_reconciliation_and_said_on_its_scope(worker: InProcessWorker) -> None:

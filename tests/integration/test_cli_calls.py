@@ -523,3 +523,31 @@ def test_the_sources_of_a_demo_are_added_once_and_their_history_stays_the_same(
     assert first == again
     assert [each.name for each in first] == ["jira", "gitlab"]
     assert "8601" in first[0].argv
+
+
+def test_webhooks_are_registered_with_each_scope_and_looked_at(shell: Shell, database: Database) -> None:
+    simulator = GitLabSimulator(merge_requests=2, projects=2, token=TOKEN)
+    with simulator.serve() as server:
+        add = ("connection", "add", "gitlab", "hooked", "--url", server.base_url, "--token-env", "TEST_TOKEN")
+        assert "PLUMBLINE_PUBLIC_URL" in shell.refused(*add, "--webhooks")
+        shell.done(*add, "--webhooks", "--public-url", "https://plumbline.example.test")
+        assert simulator.webhooks.hooks == {}
+        shell.done("scope", "add", "hooked", "101")
+        shell.done("scope", "add", "hooked", "102", "--json")
+        assert len(simulator.webhooks.hooks) == 2
+        assert "ok     101: registered" in shell.done("connection", "webhooks", "hooked").out
+        secret = simulator.webhooks.hooks[9_001].signing_token
+        for arguments in (("--rotate",), ("--enable",), ("--check", "--json")):
+            assert "whsec_" not in "".join(shell.done("connection", "webhooks", "hooked", *arguments)[1:])
+        assert simulator.webhooks.hooks[9_001].signing_token != secret
+        shell.done("connection", "change", "hooked", "--token-env", "TEST_TOKEN")  # keeps the webhooks' secret
+        shell.done("connection", "webhooks", "hooked", "--enable")
+        assert len(rows(database, "SELECT FROM connections WHERE webhooks IS NOT NULL")) == 1
+        simulator.webhooks.may_manage = False
+        ended = shell("connection", "webhooks", "hooked")
+        assert (ended.code, "Maintainer" in ended.out) == (1, True)
+        assert "registered" not in next(line for line in shell("doctor").out.splitlines() if "webhooks hooked" in line)
+        simulator.webhooks.may_manage = True
+        shell.done("connection", "webhooks", "hooked", "--disable")
+        assert simulator.webhooks.hooks == {}
+        assert "has no webhooks" in shell.refused("connection", "webhooks", "hooked")
