@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from models.store import jobs, partitions, webhooks, windows
+from models.store import job_keys, jobs, partitions, webhooks, windows
 from workers.queues import Queue
 from workers.retry import RetryPolicy
 from workers.task import Job, task
@@ -44,7 +44,7 @@ def prune(job: Job, **_later: Any) -> None:
         if not deleted:
             break
     with job.transaction() as session:
-        jobs.free_idle_keys(session)
+        job_keys.free_idle(session)
         job.report(session, rows_written=windows.prune(session, finished_before=now - KEEP_WINDOWS))
     while True:
         with job.transaction() as session:

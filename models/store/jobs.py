@@ -1,9 +1,6 @@
 """Jobs and schedules: the truth about what was asked for, what runs and how it ended.
 
-All functions take the session first and never commit. job_runs is partitioned by month and can therefore not see to it
-that a tick becomes one job and that never two wait with one queueing lock; job_keys does. Who writes a job writes its
-keys first, in the same statement, and waits there for another writer of the same key, as at any unique index. A key of
-a queueing lock goes with the status `queued`, that of a tick with the job itself.
+All functions take the session first and never commit. What one job only may have is kept by job_keys.py.
 """
 
 from __future__ import annotations
@@ -17,6 +14,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from models.errors import NotFoundError
+from models.store import job_keys
 
 ERROR_CHARACTERS = 4_000
 RESEND_SECONDS = 15
@@ -26,17 +24,6 @@ EARLY_SECONDS = 0.5
 """How much before its time a message may wake a job: clocks of workers and database differ a little."""
 
 UNFINISHED = "('queued', 'running', 'retrying')"
-
-TICK_KEY = """'tick:' || {schedule_id} || ':'
-    || to_char({scheduled_for} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
-TICK_KEY_ASKED = TICK_KEY.format(
-    schedule_id="CAST(:schedule AS bigint)", scheduled_for="CAST(:scheduled_for AS timestamptz)"
-)
-TICK_KEY_STORED = TICK_KEY.format(schedule_id="schedule_id", scheduled_for="scheduled_for")
-FREE_WAITING_KEYS = """
-    DELETE FROM job_keys k USING changed c WHERE k.key = 'waiting:' || c.queueing_lock AND k.job_id = c.id
-"""
-"""For jobs that are no longer queued; never the key of another one, which waits by now with the same lock."""
 
 
 def insert(
@@ -80,39 +67,10 @@ def insert(
         "scheduled_for": scheduled_for,
         "tenant": tenant_id,
     }
-    job_id = _insert(session, asked)
-    if job_id is None and queueing_lock is not None and free_idle_keys(session, key=f"waiting:{queueing_lock}"):
-        return _insert(session, asked)
+    job_id = job_keys.insert_job(session, asked)
+    if job_id is None and queueing_lock is not None and job_keys.free_idle(session, key=f"waiting:{queueing_lock}"):
+        return job_keys.insert_job(session, asked)
     return job_id
-
-
-def _insert(session: Session, asked: Mapping[str, Any]) -> int | None:
-    written = session.execute(text(INSERT), asked).one()
-    if written.job_id is None and written.taken:  # of two keys the one was free, and the other was not
-        session.execute(text("DELETE FROM job_keys WHERE key = ANY(:keys)"), {"keys": written.taken})
-    job_id: int | None = written.job_id
-    return job_id
-
-
-INSERT = f"""
-    WITH wanted AS MATERIALIZED (
-        SELECT nextval('job_runs_id_seq') AS id, array_remove(
-            ARRAY[{TICK_KEY_ASKED}, 'waiting:' || CAST(:queueing_lock AS text)], NULL) AS keys),
-    taken AS (
-        INSERT INTO job_keys (key, job_id, tenant_id)
-        SELECT key, id, CAST(:tenant AS bigint) FROM wanted, unnest(keys) AS key
-        ON CONFLICT DO NOTHING RETURNING key),
-    written AS (
-        INSERT INTO job_runs (id, task, queue, args, trigger, queueing_lock, parent_id, root_id, schedule_id,
-                              scheduled_for, tenant_id)
-        SELECT id, :task, :queue, CAST(:args AS jsonb), CAST(:trigger AS job_trigger), CAST(:queueing_lock AS text),
-               CAST(:parent AS bigint),
-               (SELECT COALESCE(root_id, id) FROM job_runs WHERE id = CAST(:parent AS bigint)),
-               CAST(:schedule AS bigint), CAST(:scheduled_for AS timestamptz), CAST(:tenant AS bigint)
-        FROM wanted WHERE cardinality(keys) = (SELECT count(*) FROM taken)
-        RETURNING id)
-    SELECT (SELECT id FROM written) AS job_id, (SELECT array_agg(key) FROM taken) AS taken
-"""
 
 
 def waiting(session: Session, queueing_lock: str) -> int | None:
@@ -158,7 +116,7 @@ def claim(session: Session, job_id: int, *, worker: str, celery_task_id: str | N
                 WHERE id = :id AND status IN {UNFINISHED}
                   AND run_after <= clock_timestamp() + make_interval(secs => {EARLY_SECONDS})
                 RETURNING *),
-            freed AS ({FREE_WAITING_KEYS})
+            freed AS ({job_keys.FREE_WAITING})
             SELECT * FROM changed
             """
         ),
@@ -200,7 +158,7 @@ def finish(session: Session, job_id: int, status: str, *, error: str | None = No
                 UPDATE job_runs SET status = CAST(:status AS job_status), error = :error,
                     finished_at = clock_timestamp(), updated_at = now()
                 WHERE id = :id AND status <> 'cancelled' RETURNING id, queueing_lock)
-            {FREE_WAITING_KEYS}
+            {job_keys.FREE_WAITING}
             """
         ),
         {"id": job_id, "status": status, "error": error[:ERROR_CHARACTERS] if error else None},
@@ -279,7 +237,7 @@ def cancel(session: Session, job_id: int) -> bool:
             WITH changed AS (
                 UPDATE job_runs SET status = 'cancelled', finished_at = clock_timestamp(), updated_at = now()
                 WHERE (id = :id OR root_id = :id) AND status IN {UNFINISHED} RETURNING id, queueing_lock),
-            freed AS ({FREE_WAITING_KEYS})
+            freed AS ({job_keys.FREE_WAITING})
             SELECT id FROM changed
             """
         ),
@@ -383,7 +341,7 @@ def prune(session: Session, *, finished_before: datetime, limit: int = 10_000) -
                 ORDER BY created_at, id LIMIT :limit),
             changed AS (
                 DELETE FROM job_runs r USING old WHERE r.id = old.id AND r.created_at = old.created_at
-                RETURNING r.id, {TICK_KEY_STORED} AS tick_key),
+                RETURNING r.id, {job_keys.TICK_KEY_STORED} AS tick_key),
             freed AS (DELETE FROM job_keys k USING changed c WHERE k.key = c.tick_key AND k.job_id = c.id)
             SELECT count(*) FROM changed
             """
@@ -391,29 +349,6 @@ def prune(session: Session, *, finished_before: datetime, limit: int = 10_000) -
         {"before": finished_before, "limit": limit},
     ).scalar_one()
     return deleted
-
-
-def free_idle_keys(session: Session, *, key: str | None = None) -> int:
-    """Free queueing locks of jobs that wait no more, as when somebody changed a row by hand.
-
-    Args:
-        session: inside a transaction.
-        key: only this one of job_keys; None looks at all.
-
-    Returns:
-        How many were freed.
-    """
-    result = session.execute(
-        text(
-            """
-            DELETE FROM job_keys k
-            WHERE k.key LIKE 'waiting:%' AND (CAST(:key AS text) IS NULL OR k.key = :key)
-              AND NOT EXISTS (SELECT FROM job_runs j WHERE j.id = k.job_id AND j.status = 'queued')
-            """
-        ),
-        {"key": key},
-    )
-    return int(result.rowcount)  # type: ignore[attr-defined]  # a DELETE has a row count
 
 
 # --- schedules --------------------------------------------------------------------------------------------------

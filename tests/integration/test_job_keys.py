@@ -14,7 +14,7 @@ from fakes.worker import InProcessWorker
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from models.store import jobs
+from models.store import job_keys, jobs
 from models.store.session import Database
 from workers.settings import Settings
 from workers.task import enqueue
@@ -187,7 +187,7 @@ def test_a_lock_of_a_row_that_somebody_changed_by_hand_stops_nobody(database: Da
         assert asked_for(database, lambda session, tick=tick: ask(session, **tick)) is None
     with database.transaction() as session:
         session.execute(text("UPDATE job_runs SET status = 'cancelled'"))
-        assert jobs.free_idle_keys(session) == 1
+        assert job_keys.free_idle(session) == 1
     assert [key for key in keys(database) if key.startswith("waiting:")] == []
 
 
@@ -247,7 +247,7 @@ def test_a_tenant_asks_and_cancels_with_its_own_keys_and_meets_those_of_others(d
     with database.tenant_transaction(theirs) as session:
         assert ask(session, queueing_lock="prune", tenant_id=theirs) is None
         assert not jobs.cancel(session, job_id)
-        assert jobs.free_idle_keys(session) == 0
+        assert job_keys.free_idle(session) == 0
         assert session.execute(text("SELECT count(*) FROM job_keys")).scalar_one() == 0
     assert asked_for(database, ask_with_lock) is None
     with database.tenant_transaction(ours) as session:
