@@ -190,3 +190,8 @@ def home(tmp_path: Path) -> Path:
 def settings(home: Path) -> Settings:
     """Default settings in a home of the test's own."""
     return load_settings({"PLUMBLINE_HOME": str(home)})
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How much of what could go on for ever is run."""
+    parser.addoption("--schedules", type=int, default=24, help="how many random schedules of trouble are run")

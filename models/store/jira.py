@@ -183,18 +183,31 @@ INSERT_BUG_HISTORY = text(
 )
 
 
-# An issue that moves gets another key. Those that name it by the old one, as parent, epic, subtask or link, are not
-# updated at the source, so that no window of update time would bring them.
-DOUBT_WHO_NAMES_AN_OLD_KEY = text(
-    """
+# Issues name others by key and epics by title, and are not updated at the source when those move, are renamed or go, so
+# that no window of update time would bring them.
+NAMING = """
+    (t.issuekey IN (o.parent, o.epic_link) OR o.subtasks @> to_jsonb(t.issuekey)
+     OR o.linked_issues @> jsonb_build_array(jsonb_build_object('key', t.issuekey)))
+"""
+DOUBT_WHO_NAMES_WHAT_CHANGED = text(
+    f"""
     INSERT INTO doubtful_objects (sync_scope_id, resource, external_id)
     SELECT o.sync_scope_id, 'issues', o.issue_id
     FROM landing_jira_table_history l
     JOIN jira_table_history t USING (tenant_id, connection_id, issue_id)
     JOIN jira_table_history o ON o.connection_id = t.connection_id AND o.issue_id <> t.issue_id AND (
-        t.issuekey IN (o.parent, o.epic_link) OR o.subtasks @> to_jsonb(t.issuekey)
-        OR o.linked_issues @> jsonb_build_array(jsonb_build_object('key', t.issuekey)))
-    WHERE l.issuekey <> t.issuekey AND l.updated >= t.updated
+        (l.issuekey <> t.issuekey AND {NAMING}) OR (l.summary <> t.summary AND t.issuekey IN (o.parent, o.epic_link)))
+    WHERE (l.issuekey, l.summary) <> (t.issuekey, t.summary) AND l.updated >= t.updated AND o.deleted_at IS NULL
+    ON CONFLICT DO NOTHING
+    """
+)
+DOUBT_WHO_NAMES_THE_DEAD = text(
+    f"""
+    INSERT INTO doubtful_objects (sync_scope_id, resource, external_id)
+    SELECT o.sync_scope_id, 'issues', o.issue_id
+    FROM jira_table_history t
+    JOIN jira_table_history o ON o.connection_id = t.connection_id AND {NAMING}
+    WHERE t.connection_id = :connection AND t.issue_id = ANY(:ids) AND t.deleted_at IS NOT NULL AND o.deleted_at IS NULL
     ON CONFLICT DO NOTHING
     """
 )
@@ -255,7 +268,7 @@ def write_issues(session: Session, target: Target, issues: Sequence[Issue], *, f
     projects = target.projects_by_key(session)
     landed_issues = Landing(session, ISSUES, ISSUE_COLUMNS)
     landed_issues.fill(issue_rows(target, issues, projects, fetched_at))
-    session.execute(DOUBT_WHO_NAMES_AN_OLD_KEY)
+    session.execute(DOUBT_WHO_NAMES_WHAT_CHANGED)
     written = landed_issues.upsert(ISSUE_KEY, newer=("updated", "synced_at"))
     landed_changes = Landing(session, CHANGES, CHANGE_COLUMNS)
     landed_changes.fill(change_rows(target, issues))
@@ -265,8 +278,8 @@ def write_issues(session: Session, target: Target, issues: Sequence[Issue], *, f
     return written
 
 
-def bury_bugs(session: Session, target: Target, issue_ids: Sequence[str]) -> None:
-    """Let the bugs among some issues follow the tombstones of those.
+def bury(session: Session, target: Target, issue_ids: Sequence[str]) -> None:
+    """Let bugs follow the tombstones of their issues, and put those that name the dead in doubt.
 
     Transaction: the caller's.
     """
@@ -281,6 +294,7 @@ def bury_bugs(session: Session, target: Target, issue_ids: Sequence[str]) -> Non
         ),
         {"connection": target.connection_id, "ids": list(issue_ids)},
     )
+    session.execute(DOUBT_WHO_NAMES_THE_DEAD, {"connection": target.connection_id, "ids": list(issue_ids)})
 
 
 def _write_bugs(session: Session, target: Target, *, is_history_shorter: bool) -> None:

@@ -219,6 +219,6 @@ def tombstone(session: Session, target: Target, stream: str, external_ids: Seque
         {"scope": target.sync_scope_id, "stream": stream, "ids": list(external_ids)},
     )
     if objects.table is jira.ISSUES:
-        jira.bury_bugs(session, target, external_ids)
+        jira.bury(session, target, external_ids)
     trust(session, target.sync_scope_id, stream, external_ids)
     return int(marked.rowcount)  # type: ignore[attr-defined]  # an UPDATE has a row count

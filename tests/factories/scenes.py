@@ -29,6 +29,7 @@ class Scene:
         return family, len(self.simulator.requests) - before
 
     def differences(self) -> dict[str, dict[str, int]]:
+        """By table and kind, how many rows differ from the source; printed with examples."""
         verdicts = verify_scope(
             self.worker.database,
             self.worker.settings,
@@ -37,9 +38,11 @@ class Scene:
             sleep=lambda _seconds: None,
             progress=lambda _stream, _read, _ratio: None,
         )
-        return {
-            table.table: table.counts for verdict in verdicts for table in verdict.comparison.tables if table.counts
-        }
+        compared = [verdict.comparison for verdict in verdicts]
+        for comparison in compared:
+            for example in comparison.examples:
+                print(example)  # noqa: T201  # what pytest shows beside a failure
+        return {table.table: table.counts for comparison in compared for table in comparison.tables if table.counts}
 
 
 @contextmanager
