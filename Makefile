@@ -34,6 +34,10 @@ test: $(READY) ## all tests, in parallel
 postgresql-15: ## PostgreSQL 15 from the packages of a Debian system, for the tests that run on it too; needs root
 	.ci/postgresql-15
 
+.PHONY: schedules
+schedules: $(READY) ## a thousand random schedules of trouble during syncs, each ending equal to the source
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal tests/flow/test_random_schedules.py --schedules 1000
+
 .PHONY: format
 format: $(READY) ## put the code into its format
 	$(BIN)/ruff format .

@@ -194,4 +194,4 @@ def settings(home: Path) -> Settings:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How much of what could go on for ever is run."""
-    parser.addoption("--schedules", type=int, default=24, help="how many random schedules of trouble are run")
+    parser.addoption("--schedules", type=int, default=12, help="how many random schedules of trouble are run")
