@@ -89,7 +89,7 @@ class Schedule:
                 iids = [each.iid for each in self.its.simulator.expected()]
                 self.its.simulator.delete_merge_request(self.chance.choice(iids))
         elif self.source.startswith("jira"):
-            # Of an issue outside our scopes nobody tells us that it is gone, and links to it stay (docs/reconciling.md).
+            # Of an issue outside our scopes nobody says that it is gone, and links to it stay (docs/reconciling.md).
             home = f"{next(iter(self.its.simulator.world.projects))}-"
             issue = self.chance.choice([e for e in self.its.simulator.expected() if e.key.startswith(home)]).issue_id
             what = self.chance.choice(("delete", "move", "hide", "nothing"))
