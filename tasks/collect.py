@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
+from sqlalchemy import Row
+from sqlalchemy.orm import Session
 
 from connectors import registry
 from connectors.base import Connector, Page, Stream, Window
@@ -77,7 +79,7 @@ def sync_scope(
     Idempotent: windows that are unfinished are collected before new ones are planned.
     """
     source = load_source(job.database, job.settings, scope_id)
-    with opened(job.database, source) as connector:
+    with opened(job.database, source, failures_count=job.attempts - 1) as connector:
         run_started_at = connector.server_now()
         for each in _streams(job, source, stream):
             with _refusable(job, source, connector, each):
@@ -107,12 +109,15 @@ def collect_window(job: Job, *, scope_id: int, stream: str, **_later: Any) -> No
     """
     source = load_source(job.database, job.settings, scope_id)
     each = source.kind.streams[stream]
-    with _taken(job, scope_id, stream) as window_id:
-        if window_id is None:
+    with _taken(job, scope_id, stream) as window:
+        if window is None:
             return
-        with opened(job.database, source) as connector, _refusable(job, source, connector, each):
-            _cut_again(job, source, connector, each, window_id)
-            _collect(job, source, connector, each, window_id)
+        with (
+            opened(job.database, source, failures_count=window.attempts) as connector,
+            _refusable(job, source, connector, each),
+        ):
+            _cut_again(job, source, connector, each, window.id)
+            _collect(job, source, connector, each, window.id)
             with job.transaction() as session:
                 connections.record_success(session, source.connection.id)
 
@@ -188,7 +193,7 @@ def _share_backfill(job: Job, scope_id: int, stream: Stream) -> None:
 
 
 @contextmanager
-def _taken(job: Job, scope_id: int, stream: str) -> Iterator[int | None]:
+def _taken(job: Job, scope_id: int, stream: str) -> Iterator[Row[Any] | None]:
     """Hold the newest window of a backfill that nobody else holds; the lock dies with its process."""
     with job.transaction() as session:
         candidates = windows.next_of_backfill(session, scope_id, stream)
@@ -198,8 +203,9 @@ def _taken(job: Job, scope_id: int, stream: str) -> Iterator[int | None]:
                 continue
             with job.transaction() as session:
                 is_open = window_id in windows.next_of_backfill(session, scope_id, stream)
-            if is_open:
-                yield window_id
+                window = windows.window(session, window_id) if is_open else None
+            if window is not None:
+                yield window
                 return
     yield None
 
@@ -246,7 +252,7 @@ def _collect(job: Job, source: Source, connector: Connector, stream: Stream, win
             job.enqueue(session, "summarise.all")
 
 
-def _lay_down(session: Any, window_id: int, error: PlumblineError) -> None:
+def _lay_down(session: Session, window_id: int, error: PlumblineError) -> None:
     """Remember of a window whether it was its own fault that it was not finished."""
     if isinstance(error, JobYieldedError) or error.verdict in {
         Verdict.RESCHEDULE,

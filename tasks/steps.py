@@ -18,7 +18,7 @@ from sqlalchemy import Row
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session
 
-from connectors import registry
+from connectors import lost, registry
 from connectors.base import (
     ConnectionSpec,
     Connector,
@@ -53,6 +53,7 @@ logger = structlog.get_logger("plumbline.sync")
 
 BATCH_ITEMS = 500
 BATCH_SECONDS = 1.0
+FORGIVING_AFTER_COUNT = 3
 WATCH_SECONDS = 1.0
 """How often it is looked whether the connection is still to be read."""
 
@@ -160,8 +161,14 @@ class WatchedGate:
 
 
 @contextmanager
-def opened(database: Database, source: Source) -> Iterator[Connector]:
+def opened(database: Database, source: Source, *, failures_count: int = 0) -> Iterator[Connector]:
     """Connect to a source; what it answers about our access is remembered on its rows.
+
+    Args:
+        database: where these are.
+        source: what to connect to.
+        failures_count: how often this was tried in vain; from `FORGIVING_AFTER_COUNT` on, an object that the source
+            cannot show is set aside.
 
     Raises:
         SourceError: see `Connector`; each carries its verdict.
@@ -169,7 +176,10 @@ def opened(database: Database, source: Source) -> Iterator[Connector]:
     """
     try:
         gate = WatchedGate(runtime.current().gate, database, source.connection.id)
-        connector = source.kind.connect(source.connection, gate)
+        spec = source.connection
+        if failures_count >= FORGIVING_AFTER_COUNT:
+            spec = msgspec.structs.replace(spec, options={**spec.options, lost.OPTION: True})
+        connector = source.kind.connect(spec, gate)
         try:
             yield connector
         finally:

@@ -28,6 +28,7 @@ from connectors.gitlab.pipelines import Jobs, Pipelines
 from connectors.gitlab.project import Members, TheProject
 from connectors.http import mount_policy
 from connectors.limits import gate_key_of, limits_of
+from connectors.lost import LostObjects
 from models.errors import ForbiddenResourceError, GoneError, SourceRequestError, UsageError
 
 T = TypeVar("T")
@@ -92,7 +93,7 @@ class GitLabConnector:
         self._pool = ThreadPoolExecutor(FETCHERS_COUNT, thread_name_prefix="gitlab")
         self._project_ids: dict[str, int] = {}
         self._graphql = GraphQL(self._api, is_wanted=graphql == "auto")
-        self._merge_requests = MergeRequests(self._api, self._pool, self._graphql)
+        self._merge_requests = MergeRequests(self._api, self._pool, self._graphql, LostObjects(spec.options))
         self._readers: Mapping[str, Reader] = {
             names.PROJECT: TheProject(self._api),
             names.MEMBERS: Members(self._api),

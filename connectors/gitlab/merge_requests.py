@@ -27,6 +27,7 @@ from connectors.gitlab.graphql import GraphQL, Parts
 from connectors.gitlab.updates import (
     AHEAD_COUNT,
     Listed,
+    Lost,
     Row,
     advanced,
     by_update,
@@ -35,7 +36,8 @@ from connectors.gitlab.updates import (
     untold,
 )
 from connectors.http import fetch_ahead, utc_now
-from models.errors import BadRecordError
+from connectors.lost import LostObjects
+from models.errors import BadRecordError, TransientSourceError
 
 IIDS_PER_REQUEST_COUNT = 50
 MOST_TOLD_COUNT = 10_000
@@ -83,12 +85,14 @@ class MergeRequests:
         api: the instance.
         pool: fetches parts.
         graphql: fetches some parts of many at once, where the instance can.
+        lost: which objects may be left out.
     """
 
-    def __init__(self, api: Api, pool: Executor, graphql: GraphQL) -> None:
+    def __init__(self, api: Api, pool: Executor, graphql: GraphQL, lost: LostObjects) -> None:
         self._api = api
         self._pool = pool
         self._graphql = graphql
+        self._lost = lost
 
     def count(self, project_id: int, since: datetime | None, until: datetime | None) -> int | None:
         """How many were updated in a span. GitLab leaves the total out beyond 10,000: then one more than that."""
@@ -135,17 +139,25 @@ class MergeRequests:
         items = tuple(item for found in fetch_ahead(self._pool, calls, AHEAD_COUNT) for item in found)
         return Page(items=items, failures=tuple(failures), fetched_at=asked_at)
 
-    def _calls(self, project_id: int, rows: _Rows) -> Iterator[Callable[[], tuple[Item, ...]]]:
+    def _calls(self, project_id: int, rows: _Rows) -> Iterator[Callable[[], tuple[Item, ...] | Lost]]:
         # For a single one the probe would cost what the query saves.
         size = self._graphql.batch_size() if len(rows) > 1 else 0
         if size == 0:
-            yield from (partial(self._assembled, project_id, row, raw) for row, raw in rows)
+            yield from (partial(self._assembled_or_lost, project_id, row, raw) for row, raw in rows)
             return
         batches = [rows[start : start + size] for start in range(0, len(rows), size)]
         asked = [self._pool.submit(self._graphql.parts, project_id, [row.iid for row, _ in batch]) for batch in batches]
         for batch, answer in zip(batches, asked, strict=True):
             known = answer.result()
-            yield from (partial(self._assembled, project_id, row, raw, known) for row, raw in batch)
+            yield from (partial(self._assembled_or_lost, project_id, row, raw, known) for row, raw in batch)
+
+    def _assembled_or_lost(
+        self, project_id: int, row: MergeRequestRow, raw: msgspec.Raw, known: Mapping[int, Parts] | None = None
+    ) -> tuple[Item, ...] | Lost:
+        try:
+            return self._assembled(project_id, row, raw, known)
+        except TransientSourceError as error:
+            return Lost((merge_request_id(project_id, row.iid), self._lost.reason(error), bytes(raw)))
 
     def _assembled(
         self, project_id: int, row: MergeRequestRow, raw: msgspec.Raw, known: Mapping[int, Parts] | None = None

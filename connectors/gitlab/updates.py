@@ -155,10 +155,16 @@ def by_update(
         seen = {(row_id, at) for row_id, at in seen if cursor and at >= cursor}
 
 
+class Lost(msgspec.Struct, frozen=True):
+    """An object of which a part cannot be fetched; as in `Page.failures`."""
+
+    failure: tuple[str, str, bytes]
+
+
 def pages_of(
     pool: Executor,
     steps: Iterable[Step[RowT]],
-    calls_of: Callable[[list[tuple[RowT, msgspec.Raw]]], Iterator[Callable[[], tuple[Item, ...]]]],
+    calls_of: Callable[[list[tuple[RowT, msgspec.Raw]]], Iterator[Callable[[], tuple[Item, ...] | Lost]]],
     since: datetime | None,
     until: datetime,
 ) -> Iterator[Page]:
@@ -172,27 +178,31 @@ def pages_of(
         until: where it ends.
     """
 
-    def calls() -> Iterator[Callable[[], tuple[Item, ...] | Step[RowT]]]:
+    def calls() -> Iterator[Callable[[], tuple[Item, ...] | Lost | Step[RowT]]]:
         for step in steps:
             yield from calls_of(step.rows)
             yield partial(_same, step)
 
     first_at = since
     items: list[Item] = []
+    lost: Failures = []
     for result in fetch_ahead(pool, calls(), AHEAD_COUNT):
+        if isinstance(result, Lost):
+            lost.append(result.failure)
+            continue
         if not isinstance(result, Step):
             items += result
             continue
         first_at = first_at or min((row.updated_at for row, _ in result.rows), default=None)
-        if items or result.failures:
+        if items or lost or result.failures:
             yield Page(
                 items=tuple(items),
-                failures=tuple(result.failures),
+                failures=(*result.failures, *lost),
                 resume_token=result.token,
                 fetched_at=result.listed_at,
                 progress_ratio=done_ratio(first_at, result.updated_at, until),
             )
-        items = []
+        items, lost = [], []
 
 
 def one_by_one(

@@ -190,3 +190,22 @@ def test_records_that_postgresql_refuses_or_nobody_can_read_are_set_aside_one_by
         assert count(worker.database, "jira_table_history") == whole
         (summary,) = rows(worker, "SELECT summary FROM jira_table_history WHERE issue_id = :id", id=str(issues[7]))[0]
         assert summary.startswith("odd ")
+
+
+def test_one_merge_request_that_cannot_be_fetched_is_set_aside_and_its_window_ends(worker: InProcessWorker) -> None:
+    simulator = GitLabSimulator(merge_requests=30, seed=1)
+    with simulator.serve() as server:
+        scope_id = worker.add_scope("gitlab", server.base_url, "101", token="sim-token")
+        simulator.set_faults("500:1:path=*/merge_requests/7/notes")
+        ended = run_all(worker, "collect.sync_scope", scope_id=scope_id, stream="merge_requests")
+        assert set(ended) == {"succeeded"}
+        assert count(worker.database, "gitlab_mr_lead_times") == 29
+        ((external_id, reason),) = rows(worker, "SELECT external_id, reason FROM sync_rejects")
+        assert external_id == "101!7"
+        assert "again and again" in reason
+        with worker.database.transaction() as session:
+            assert watermarks.watermark(session, scope_id, "merge_requests") is not None
+        simulator.set_faults("")
+        worker.run("collect.sync_scope", scope_id=scope_id, stream="merge_requests", full=True)
+        assert count(worker.database, "gitlab_mr_lead_times") == 30
+        assert rows(worker, "SELECT count(*) FROM sync_rejects WHERE resolved_at IS NULL") == [(0,)]

@@ -1,0 +1,33 @@
+"""Redis is killed in the middle of a sync: slower, and not wrong. Two workers share what the source bears."""
+
+from __future__ import annotations
+
+from factories.snapshots import count
+from factories.stack import Stack, wait_until
+
+from connectors.gitlab.simulator import GitLabSimulator
+from models.store.windows import backfills
+from workers.embedded import EmbeddedServers
+
+TOKEN = {"token": "sim-token"}
+
+
+def test_redis_killed_in_the_middle_of_a_sync_makes_it_slower_and_not_wrong(stack: Stack) -> None:
+    simulator = GitLabSimulator(merge_requests=300, seed=3, latency_ms=4)
+    with simulator.serve() as server:
+        stack.add_scope("gitlab", server.base_url, TOKEN, "101", "Shop")
+        stack.start_beat()
+        stack.start_worker()
+        job_id = stack.enqueue("collect.sync_all")
+        wait_until(lambda: stack.family(job_id).rows_read > 30, seconds=90, what="the sync is in the middle")
+        servers = EmbeddedServers(stack.home)
+        broker = servers._broker_process()
+        assert broker is not None
+        broker.kill()
+        read = stack.family(job_id).rows_read
+        wait_until(lambda: stack.family(job_id).rows_read > read, seconds=60, what="the windows under way go on")
+        servers.start_broker()
+        stack.wait(job_id, seconds=150)
+    assert count(stack.database, "gitlab_mr_lead_times") == 300
+    with stack.database.transaction() as session:
+        assert backfills(session) == []
