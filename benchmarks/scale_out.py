@@ -15,28 +15,24 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from benchmarks.sync import add_scope, clear, follow, rows_of, simulator, workers
+from benchmarks.sync import add_scope, clear, follow, rows_of, servers, simulator, workers
 from workers import runtime
 from workers.task import enqueue
 
 LIMIT = 0.5
 
 
-def backfill_seconds(url: str, merge_requests: int, processes: int) -> float:
+def backfill_seconds(home: Path, url: str, merge_requests: int, processes: int) -> float:
     """Sync everything from nothing with so many worker processes; the seconds from the first job to the last."""
-    home = Path(tempfile.mkdtemp(prefix="pl-bench-"))
-    try:
-        with workers(home, processes):
-            process = runtime.current()
-            clear(process.database)
-            add_scope(process.database, process.settings, "gitlab", url, "101")
-            job_id = enqueue(process.database, "collect.sync_all", trigger="cli", stream="merge_requests")
-            seconds = follow(process.database, job_id, until_collected=f"backfill with {processes}")
-            rows = rows_of(process.database, ("gitlab_mr_lead_times",))["gitlab_mr_lead_times"]
-            assert rows == merge_requests, rows
-            return seconds
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+    process = runtime.current()
+    clear(process.database)
+    add_scope(process.database, process.settings, "gitlab", url, "101")
+    with workers(home, processes):
+        job_id = enqueue(process.database, "collect.sync_all", trigger="cli", stream="merge_requests")
+        seconds = follow(process.database, job_id, until_collected=f"backfill with {processes}")
+    rows = rows_of(process.database, ("gitlab_mr_lead_times",))["gitlab_mr_lead_times"]
+    assert rows == merge_requests, rows
+    return seconds
 
 
 def main() -> None:
@@ -47,12 +43,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     seconds: dict[int, list[float]] = {1: [], 2: []}
-    with simulator(
-        "gitlab", "GitLabSimulator", merge_requests=arguments.merge_requests, seed=1, latency_ms=arguments.latency_ms
-    ) as url:
-        for _ in range(arguments.rounds):
-            for processes, measured in seconds.items():
-                measured.append(backfill_seconds(url, arguments.merge_requests, processes))
+    home = Path(tempfile.mkdtemp(prefix="pl-bench-"))
+    gitlab = {"merge_requests": arguments.merge_requests, "seed": 1, "latency_ms": arguments.latency_ms}
+    try:
+        with servers(home), simulator("gitlab", "GitLabSimulator", **gitlab) as url:
+            for _ in range(arguments.rounds):
+                for processes, measured in seconds.items():
+                    measured.append(backfill_seconds(home, url, arguments.merge_requests, processes))
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
     one, two = median(seconds[1]), median(seconds[2])
     print("merge requests  latency  one worker  two workers  ratio  limit")
     print(

@@ -223,18 +223,31 @@ def _requests_count(url: str) -> int:
 
 
 @contextmanager
-def workers(home: Path, processes: int = PROCESSES) -> Iterator[int]:
-    """A worker with as many processes as the limit has, or another number; yields its pid."""
-    environment = {"PLUMBLINE_HOME": str(home), "PLUMBLINE_LOG_FORMAT": "json"}
-    process = runtime.Runtime(load_settings(environment), role="benchmark")
+def servers(home: Path) -> Iterator[None]:
+    """A migrated database and a broker for this process and its workers."""
+    process = runtime.Runtime(load_settings(_environment(home)), role="benchmark")
     runtime.use(process)
     app.conf.broker_url = process.endpoints.broker_url
     app.loader.import_default_modules()
     migrate(process.database)
+    try:
+        yield
+    finally:
+        process.database.close()
+        stop_servers(home)
+
+
+def _environment(home: Path) -> dict[str, str]:
+    return {"PLUMBLINE_HOME": str(home), "PLUMBLINE_LOG_FORMAT": "json"}
+
+
+@contextmanager
+def workers(home: Path, processes: int = PROCESSES) -> Iterator[int]:
+    """A worker with as many processes as the limit has, or another number; yields its pid."""
     with (home / "worker.log").open("wb") as log:
         worker = subprocess.Popen(
             [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-Q", ALL_QUEUES, "-c", str(processes)],
-            cwd=ROOT, env={**os.environ, **environment}, stdout=log, stderr=subprocess.STDOUT,
+            cwd=ROOT, env={**os.environ, **_environment(home)}, stdout=log, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:
             while b"ready" not in (home / "worker.log").read_bytes():
@@ -243,8 +256,6 @@ def workers(home: Path, processes: int = PROCESSES) -> Iterator[int]:
         finally:
             worker.terminate()
             worker.wait(30)
-            process.database.close()
-            stop_servers(home)
 
 
 def main() -> None:
@@ -259,7 +270,7 @@ def main() -> None:
     home = Path(tempfile.mkdtemp(prefix="pl-bench-"))
     print("source   latency  objects  seconds  per second  limit/s  ratio  worker MB  requests")
     try:
-        with workers(home) as worker_pid:
+        with servers(home), workers(home) as worker_pid:
             for latency_ms in arguments.latency_ms:
                 if arguments.only != "gitlab":
                     with simulator(

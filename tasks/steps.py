@@ -54,7 +54,7 @@ logger = structlog.get_logger("plumbline.sync")
 BATCH_ITEMS = 500
 BATCH_SECONDS = 1.0
 FORGIVING_AFTER_COUNT = 3
-WATCH_SECONDS = 1.0
+WATCH_SECONDS = 0.5
 """How often it is looked whether the connection is still to be read."""
 
 BAD_ROW = (DataError, IntegrityError, psycopg.DataError, psycopg.IntegrityError)
