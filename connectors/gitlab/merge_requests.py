@@ -136,8 +136,13 @@ class MergeRequests:
             rows.update((row.iid, (row, raw)) for row, raw in listed.rows)
             failures += listed.failures
         calls = self._calls(project_id, list(rows.values()))
-        items = tuple(item for found in fetch_ahead(self._pool, calls, AHEAD_COUNT) for item in found)
-        return Page(items=items, failures=tuple(failures), fetched_at=asked_at)
+        items: list[Item] = []
+        for found in fetch_ahead(self._pool, calls, AHEAD_COUNT):
+            if isinstance(found, Lost):
+                failures.append(found.failure)
+            else:
+                items += found
+        return Page(items=tuple(items), failures=tuple(failures), fetched_at=asked_at)
 
     def _calls(self, project_id: int, rows: _Rows) -> Iterator[Callable[[], tuple[Item, ...] | Lost]]:
         # For a single one the probe would cost what the query saves.
