@@ -29,17 +29,24 @@ def statements(table: Table) -> Iterator[str]:
         yield f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY"
         yield f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY"
         yield f"CREATE POLICY workers ON {name} TO {WORKERS_ROLE} USING (true) WITH CHECK (true)"
-        yield f"CREATE POLICY tenant ON {name} TO {API_ROLE} USING ({belongs(name, rule)})"
+        yield from tenant_policies(table, rule)
         if isinstance(rule, Own) and rule.defaults_are_shown:
             yield f"CREATE POLICY defaults ON {name} FOR SELECT TO {API_ROLE} USING ({rule.column} IS NULL)"
-    if named := [names_own(table, column) for column in isolation.references(table)]:
-        verb = "FOR INSERT" if name in isolation.CHECKED_AT_INSERT else "FOR ALL"
-        using = "" if name in isolation.CHECKED_AT_INSERT else "USING (true) "
-        yield (
-            f"CREATE POLICY names_own ON {name} AS RESTRICTIVE {verb} TO {API_ROLE} "
-            f"{using}WITH CHECK ({' AND '.join(named)})"
-        )
     yield from grants(table)
+
+
+def tenant_policies(table: Table, rule: Own | Child) -> Iterator[str]:
+    """What a tenant sees and may write. None is restrictive: that would bind the workers who are members of both."""
+    name, own = table.name, belongs(table.name, rule)
+    named = " AND ".join(names_own(table, column) for column in isolation.references(table))
+    check = f"{own} AND ({named})" if named else own
+    if name in isolation.CHECKED_AT_INSERT:
+        yield f"CREATE POLICY tenant ON {name} FOR SELECT TO {API_ROLE} USING ({own})"
+        yield f"CREATE POLICY tenant_updates ON {name} FOR UPDATE TO {API_ROLE} USING ({own})"
+        yield f"CREATE POLICY tenant_inserts ON {name} FOR INSERT TO {API_ROLE} WITH CHECK ({check})"
+    else:
+        differs = f" WITH CHECK ({check})" if check != own else ""
+        yield f"CREATE POLICY tenant ON {name} TO {API_ROLE} USING ({own}){differs}"
 
 
 def belongs(name: str, rule: Own | Child) -> str:

@@ -21,6 +21,7 @@ from models.tables import METADATA, isolation
 from models.tables.isolation import API_ROLE, CHECKED_AT_INSERT, WORKERS_ROLE, Child, NoTenants, Own
 
 BYSTANDER = "row_security_bystander"
+MEMBER_OF_BOTH = "row_security_member_of_both"
 TABLES = [
     table
     for table in sorted(METADATA.tables.values(), key=lambda table: table.name)
@@ -57,11 +58,12 @@ def world(shared_database: Database) -> Iterator[World]:
         ours, theirs = make_tenant(session, "ours"), make_tenant(session, "theirs")
         platforms = make_platform_rows(session, ours)
         session.execute(text(f"CREATE ROLE {BYSTANDER}"))
+        session.execute(text(f"CREATE ROLE {MEMBER_OF_BOTH} IN ROLE {API_ROLE}, {WORKERS_ROLE}"))
         session.execute(text(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {API_ROLE}, {BYSTANDER}"))
     yield World(shared_database, ours, theirs, platforms)
     with shared_database.transaction() as session:
         session.execute(text(f"DROP OWNED BY {BYSTANDER}"))
-        session.execute(text(f"DROP ROLE {BYSTANDER}"))
+        session.execute(text(f"DROP ROLE {BYSTANDER}, {MEMBER_OF_BOTH}"))
 
 
 def is_row(table: Table, row: Row) -> Any:
@@ -180,13 +182,25 @@ def test_without_a_tenant_nothing_is_seen_and_nothing_taken(world: World, table:
 
 
 @every_table
-def test_the_workers_see_and_write_the_rows_of_all(world: World, table: Table) -> None:
+@pytest.mark.parametrize("role", [WORKERS_ROLE, MEMBER_OF_BOTH])
+def test_the_workers_see_and_write_the_rows_of_all(world: World, table: Table, role: str) -> None:
     with world.database.engine.connect() as connection:
         everything = count(connection, table)
-    with world.acting(WORKERS_ROLE) as connection:
+    with world.acting(role, world.ours["tenants"]["id"]) as connection:
         assert count(connection, table) == everything
         for row in (world.ours[table.name], world.theirs[table.name]):
             assert changed(connection, table, row) == 1
+
+
+@pytest.mark.parametrize("role", [WORKERS_ROLE, MEMBER_OF_BOTH])
+def test_the_workers_are_held_back_by_no_rule_for_tenants(world: World, role: str) -> None:
+    ours = world.ours["job_runs"]
+    ids = {"id": 10**9, "parent_id": ours["id"], "schedule_id": world.platforms["job_schedules"]["id"]}
+    with world.acting(role) as connection:
+        job_runs = METADATA.tables["job_runs"]
+        connection.execute(insert(job_runs).values(given(job_runs, ours, **ids)))
+        project_id = world.theirs["projects"]["id"]
+        assert changed(connection, METADATA.tables["test_runs"], world.ours["test_runs"], project_id=project_id) == 1
 
 
 @every_table

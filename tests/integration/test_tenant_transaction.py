@@ -107,7 +107,7 @@ def test_partitions_are_read_through_their_table_only(tenants: Tenants) -> None:
         found = session.execute(text(partitions + "WHERE p.relkind = 'p'")).all()
         assert {"audit_logs", "job_runs", "webhook_deliveries"} <= {table for table, _ in found}
         for table, partition in found:
-            assert session.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() == 1
+            assert session.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() > 0
             for verb in ("SELECT FROM", "DELETE FROM", "TRUNCATE"):
                 assert "permission denied" in refusal(session, f"{verb} {partition}")
 
