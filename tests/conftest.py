@@ -14,6 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from cryptography.fernet import Fernet
+from factories.databases import database_url
 from factories.postgresql import throw_away_cluster
 from factories.seeded import PLANS
 from psycopg import sql
@@ -87,11 +88,6 @@ def template_url(servers: EmbeddedServers) -> str:
 
 
 _numbers = itertools.count(1)
-
-
-def database_url(url: str, name: str) -> str:
-    """The URL of another database of the same server."""
-    return make_url(url).set(database=name).render_as_string(hide_password=False)
 
 
 @pytest.fixture(scope="session")

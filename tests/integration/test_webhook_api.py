@@ -93,7 +93,7 @@ class Api:
 @pytest.fixture(scope="module")
 def served(template_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     import psycopg
-    from conftest import database_url
+    from factories.databases import database_url
 
     with psycopg.connect(database_url(template_url, "postgres"), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE webhooks_api TEMPLATE {urlsplit(template_url).path.strip('/')}")

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import psycopg
 import pytest
-from conftest import database_url
+from factories.databases import database_url
 from factories.tenants import make_tenant
 from psycopg import sql
 from sqlalchemy import text
