@@ -17,7 +17,9 @@ from connectors.decoding import decoded
 from connectors.gitlab.client import GitLabConnector
 from models.errors import BadRecordError, ForbiddenResourceError, GoneError, SourceRequestError
 
-EVENTS = ("merge_requests_events", "note_events", "confidential_note_events")
+EVENTS = (
+    "merge_requests_events", "note_events", "confidential_note_events", "pipeline_events", "deployment_events"
+)  # fmt: skip
 ALL_EVENTS = (*EVENTS, "push_events")  # pushes are on unless they are turned off
 WELL = "registered and enabled"
 NEEDS = "It needs a token with the scope api of a Maintainer of the project."

@@ -1,7 +1,7 @@
-"""GitLab's webhooks: who sent one, and which merge request it tells of.
+"""GitLab's webhooks: who sent one, and which merge request, pipeline or deployment it tells of.
 
 Pure: no request and no clock. What belongs here: headers and fields of a delivery. What does not: making hooks at the
-source (hooks.py), storing deliveries and reading the merge requests.
+source (hooks.py), storing deliveries and reading what they name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from connectors.base import Hint
 from connectors.decoding import cleaned, decoded
 from connectors.gitlab.merge_requests import merge_request_id
-from connectors.gitlab.names import MERGE_REQUESTS
+from connectors.gitlab.names import DEPLOYMENTS, MERGE_REQUESTS, PIPELINES
 from connectors.signatures import is_same, is_standard_webhook, lowered
 from models.errors import BadRecordError
 
@@ -56,6 +56,18 @@ class _OfNote(msgspec.Struct):
     merge_request: _Thing | None = None
 
 
+class _Numbered(msgspec.Struct):
+    id: int
+
+
+class _OfPipeline(msgspec.Struct):
+    object_attributes: _Numbered
+
+
+class _OfDeployment(msgspec.Struct):
+    deployment_id: int
+
+
 class _InProject(msgspec.Struct):
     project: _Project
 
@@ -63,6 +75,8 @@ class _InProject(msgspec.Struct):
 _KIND = msgspec.json.Decoder(_Kind)
 _OF_MERGE_REQUEST = msgspec.json.Decoder(_OfMergeRequest)
 _OF_NOTE = msgspec.json.Decoder(_OfNote)
+_OF_PIPELINE = msgspec.json.Decoder(_OfPipeline)
+_OF_DEPLOYMENT = msgspec.json.Decoder(_OfDeployment)
 _IN_PROJECT = msgspec.json.Decoder(_InProject)
 
 
@@ -105,23 +119,38 @@ def hints(headers: Mapping[str, str], body: bytes) -> Hint:
     if not kind.object_kind and not kind.event_name:
         raise BadRecordError("object_kind: missing", field="object_kind")
     hint = Hint(delivery_key=_delivery_key(known, body), event_type=event_type, payload=payload)
-    subject = _merge_request(kind.object_kind, payload)
-    if subject is None:
+    named = _named(kind.object_kind, payload)
+    if named is None:
         return hint
     project = decoded(payload, _IN_PROJECT).project
-    if subject.iid is None:
-        raise BadRecordError("iid: missing", field="iid")
-    project_id = subject.target_project_id or project.id
+    stream, number, owner_id = named
+    project_id = owner_id or project.id
     return msgspec.structs.replace(
         hint,
-        stream=MERGE_REQUESTS,
+        stream=stream,
         scope_keys=tuple(filter(None, (str(project_id), project.path_with_namespace))),
-        external_ids=(merge_request_id(project_id, subject.iid),),
+        external_ids=(merge_request_id(project_id, number) if stream == MERGE_REQUESTS else str(number),),
     )
 
 
+def _named(object_kind: str | None, payload: bytes) -> tuple[str, int, int | None] | None:
+    """The stream and number of what an event tells of, and the project that has it, where that may be another.
+
+    None for pushes, jobs, notes on issues: nothing collected changes by them, or a pipeline tells of it as well.
+    """
+    if object_kind == "pipeline":
+        return PIPELINES, decoded(payload, _OF_PIPELINE).object_attributes.id, None
+    if object_kind == "deployment":
+        return DEPLOYMENTS, decoded(payload, _OF_DEPLOYMENT).deployment_id, None
+    subject = _merge_request(object_kind, payload)
+    if subject is None:
+        return None
+    if subject.iid is None:
+        raise BadRecordError("iid: missing", field="iid")
+    return MERGE_REQUESTS, subject.iid, subject.target_project_id
+
+
 def _merge_request(object_kind: str | None, payload: bytes) -> _Thing | None:
-    """The merge request of an event; None for pushes, pipelines, notes on issues: nothing collected changes by them."""
     if object_kind == "merge_request":
         return decoded(payload, _OF_MERGE_REQUEST).object_attributes
     if object_kind == "note":

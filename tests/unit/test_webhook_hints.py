@@ -43,6 +43,16 @@ def test_a_note_names_its_merge_request_and_a_note_on_something_else_nothing() -
     assert of_gitlab(note | {"issue": {"iid": 7}}).stream is None
 
 
+def test_pipelines_and_deployments_are_named_by_their_numbers() -> None:
+    project = {"project": {"id": 101, "path_with_namespace": "acme/shop"}}
+    pipeline = of_gitlab({"object_kind": "pipeline", "object_attributes": {"id": 31, "iid": 3}} | project)
+    assert (pipeline.stream, pipeline.scope_keys, pipeline.external_ids) == ("pipelines", ("101", "acme/shop"), ("31",))
+    deployment = of_gitlab({"object_kind": "deployment", "deployment_id": 15, "status": "success"} | project)
+    assert (deployment.stream, deployment.external_ids) == ("deployments", ("15",))
+    with pytest.raises(BadRecordError):
+        of_gitlab({"object_kind": "pipeline", "object_attributes": {"iid": 3}} | project)
+
+
 def test_the_signed_id_counts_before_the_idempotency_key_and_the_bytes_where_there_is_none() -> None:
     assert of_gitlab(MERGE_REQUEST, **{"webhook-id": "a", "Idempotency-Key": "b"}).delivery_key == "a"
     first, second = of_gitlab(MERGE_REQUEST), of_gitlab({**MERGE_REQUEST, "user": {"id": 1}})
@@ -52,7 +62,7 @@ def test_the_signed_id_counts_before_the_idempotency_key_and_the_bytes_where_the
     assert of_jira(ISSUE).delivery_key.startswith("sha256:")
 
 
-@pytest.mark.parametrize("kind", ["push", "pipeline", "issue", "build", "something_new", "note"])
+@pytest.mark.parametrize("kind", ["push", "issue", "build", "something_new", "note"])
 def test_other_events_of_gitlab_tell_of_nothing(kind: str) -> None:
     assert of_gitlab({"object_kind": kind, "project": "not looked at"}).stream is None
     assert of_gitlab({"event_name": "user_add_to_team"}).stream is None
@@ -164,6 +174,8 @@ def test_recorded_deliveries_of_gitlab(samples: Path) -> None:
         "merge_request_comment_create": ("4861503!1",),
         "merge_request_comment_subgroup": ("4861503!1",),
         "merge_request_subgroup": ("4861503!1",),
+        "pipeline_hook": ("31",),
+        "pipeline_subgroup": ("31",),
         "pull_request_close": ("4861503!1",),
         "pull_request_create": ("4861503!1",),
         "pull_request_merge": ("4861503!1",),

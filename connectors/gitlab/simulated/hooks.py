@@ -46,6 +46,8 @@ class Hook(msgspec.Struct, kw_only=True):
     merge_requests_events: bool = False
     note_events: bool = False
     confidential_note_events: bool = False
+    pipeline_events: bool = False
+    deployment_events: bool = False
     push_events: bool = True
     enable_ssl_verification: bool = True
     failures: int = 0
@@ -65,7 +67,7 @@ class Hook(msgspec.Struct, kw_only=True):
 _SETTABLE: Final = frozenset(
     {
         "url", "token", "signing_token", "merge_requests_events", "note_events", "confidential_note_events",
-        "push_events", "enable_ssl_verification",
+        "pipeline_events", "deployment_events", "push_events", "enable_ssl_verification",
     }
 )  # fmt: skip
 
@@ -177,6 +179,8 @@ class SimulatedHooks:
             "merge_requests_events": hook.merge_requests_events,
             "note_events": hook.note_events,
             "confidential_note_events": hook.confidential_note_events,
+            "pipeline_events": hook.pipeline_events,
+            "deployment_events": hook.deployment_events,
             "enable_ssl_verification": hook.enable_ssl_verification,
             "project_id": hook.project.id,
             "alert_status": hook.status(self._simulator.clock.now()),
