@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from connectors import registry
 from connectors.base import Connector, Page, Stream, Window
 from models.errors import ForbiddenResourceError, GoneError, PlumblineError, UsageError, Verdict
-from models.rules.windows import Span, cut, pieces
+from models.rules.windows import MOST_ROWS, MOST_WINDOWS, Span, cut, pieces
 from models.store import capture, connections, watermarks, windows
 from models.store.session import assert_no_transaction, commit_without_waiting
 from tasks.steps import Source, in_batches, load_source, opened, stage_and_promote
@@ -175,11 +175,18 @@ def _plan(
         spans = cut(connector.oldest_update(source.scope, stream.name), run_started_at)
     else:
         spans = [(followed_until - stream.overlap, run_started_at)]
+    rows = connector.count(source.scope, stream.name, Window(until=run_started_at)) if is_backfill else None
     with job.transaction() as session:
         if full:
             windows.abandon_backfill(session, scope_id, stream.name)
         planned = windows.plan(
-            session, scope_id, stream.name, spans, run_started_at=run_started_at, is_backfill=is_backfill
+            session,
+            scope_id,
+            stream.name,
+            spans,
+            run_started_at=run_started_at,
+            is_backfill=is_backfill,
+            rows_expected=None if rows is None else -(-rows // len(spans)),
         )
     return [] if is_backfill else planned
 
@@ -217,6 +224,8 @@ def _cut_again(job: Job, source: Source, connector: Connector, stream: Stream, w
             window = windows.window(session, window_id)
         if window.page_token is not None or window.rows_seen or window.until is None:
             return
+        if window.rows_expected is not None and window.rows_expected * MOST_WINDOWS <= MOST_ROWS:
+            return  # it would be small enough even if all were in it
         rows = connector.count(source.scope, stream.name, Window(since=window.since, until=window.until))
         if rows is None:
             return
