@@ -17,7 +17,7 @@ import msgspec
 
 from connectors.base import Page
 from connectors.http import exchange, get_bytes, post_bytes
-from connectors.jira.parse import mended_json
+from connectors.jira.payloads import mended_json
 from models.errors import TransientSourceError
 
 T = TypeVar("T")

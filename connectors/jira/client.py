@@ -44,8 +44,9 @@ from connectors.jira.api import (
 )
 from connectors.jira.cloud import Cloud
 from connectors.jira.data_center import DataCenter
+from connectors.jira.fields import ISSUE_ROLES, field_ids_of, guessed_role
 from connectors.jira.jql import IN_STABLE_ORDER, quoted, updated_between
-from connectors.jira.parse import ISSUE_ROLES, SYSTEM_FIELDS, field_ids_of, guessed_role
+from connectors.jira.parse import SYSTEM_FIELDS
 from connectors.limits import gate_key_of, limits_of
 from models.errors import SourceRequestError, TransientSourceError, UsageError
 

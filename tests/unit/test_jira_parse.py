@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from connectors.base import ParseContext
-from connectors.jira.parse import mended_json, parse
+from connectors.jira.parse import parse
+from connectors.jira.payloads import mended_json
 from models.errors import BadRecordError, UsageError, Verdict
 from models.records import Field, Issue, IssueChange, Status
 
