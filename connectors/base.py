@@ -88,6 +88,8 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     """How far behind the start of a run its watermark is set, so that late and throttled updates are seen again."""
     is_incremental: bool = True
     """False for small dictionaries that are read whole each time."""
+    rests_for: timedelta = timedelta()
+    """How long a stream that is read whole is left alone after that, unless it is asked for by name or in full."""
     parser_version: int = 1
     """Raised when `parse` changes what it makes of a payload; replay then knows what to promote again."""
     depends_on: tuple[str, ...] = ()

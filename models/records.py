@@ -90,6 +90,14 @@ class Issue(Record, frozen=True, kw_only=True):
     linked_issues: tuple[Mapping[str, str], ...]
     """`{"type": "Blocks", "direction": "outward", "key": "AB-1"}`."""
     comments_count: int
+    """Of all there are, though only the first so many are in `comments`."""
+    comments: tuple[Mapping[str, str | None], ...] = ()
+    """Oldest first: `id`, `author_id`, `author`, `created`, `updated`, and `body`, which may be cut short."""
+    worklogs_count: int = 0
+    worklogs: tuple[Mapping[str, str | int | None], ...] = ()
+    """`id`, `author_id`, `author`, `started`, `updated`, `seconds`."""
+    first_response_at: datetime | None = None
+    """The first comment by a person who is not the reporter."""
     created_at: datetime
     updated_at: datetime
     resolved_at: datetime | None
@@ -117,6 +125,57 @@ class Status(Record, frozen=True, kw_only=True):
     name: str
     category: str
     """new, indeterminate or done."""
+
+
+class Priority(Record, frozen=True, kw_only=True):
+    """A priority of a Jira instance."""
+
+    priority_id: str
+    name: str
+    description: str | None
+
+
+class Version(Record, frozen=True, kw_only=True):
+    """A version of a Jira project, which issues are fixed in."""
+
+    version_id: str
+    external_project_id: str | None
+    name: str
+    description: str | None
+    is_archived: bool
+    is_released: bool
+    start_on: date | None
+    release_on: date | None
+    """The day that is planned, or on which it came out."""
+
+
+class Board(Record, frozen=True, kw_only=True):
+    """A board of Jira, which may show several projects."""
+
+    board_id: str
+    name: str
+    kind: str | None
+    """scrum, kanban or simple."""
+    project_key: str | None
+    """Of the project that it stands in."""
+
+
+class Sprint(Record, frozen=True, kw_only=True):
+    """A sprint of Jira; several boards may show it."""
+
+    sprint_id: str
+    board_id: str | None
+    """Of the board that it was made on."""
+    name: str
+    state: str
+    """future, active or closed."""
+    goal: str | None
+    start_at: datetime | None
+    end_at: datetime | None
+    """As planned."""
+    activated_at: datetime | None
+    """When it was really started, where the source tells."""
+    complete_at: datetime | None
 
 
 class MergeRequestActivity(Record, frozen=True, kw_only=True):
@@ -401,6 +460,10 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     issues: tuple[Issue, ...] = ()
     fields: tuple[Field, ...] = ()
     statuses: tuple[Status, ...] = ()
+    priorities: tuple[Priority, ...] = ()
+    versions: tuple[Version, ...] = ()
+    boards: tuple[Board, ...] = ()
+    sprints: tuple[Sprint, ...] = ()
     merge_requests: tuple[MergeRequest, ...] = ()
     events: tuple[ProjectEvent, ...] = ()
     repositories: tuple[Repository, ...] = ()

@@ -21,7 +21,7 @@ from connectors import registry
 from connectors.base import Connector, Page, Stream, Window
 from models.errors import ForbiddenResourceError, GoneError, PlumblineError, UsageError, Verdict
 from models.rules.windows import MOST_ROWS, MOST_WINDOWS, Span, cut, pieces
-from models.store import capture, connections, watermarks, windows
+from models.store import capture, connections, jira_dictionaries, watermarks, windows
 from models.store.session import assert_no_transaction, commit_without_waiting
 from tasks.steps import Source, in_batches, load_source, opened, stage_and_promote
 from workers.queues import Queue
@@ -81,7 +81,7 @@ def sync_scope(
     source = load_source(job.database, job.settings, scope_id)
     with opened(job.database, source, failures_count=job.attempts - 1) as connector:
         run_started_at = connector.server_now()
-        for each in _streams(job, source, stream):
+        for each in _streams(job, source, stream, run_started_at, full=full):
             with _refusable(job, source, connector, each):
                 if not each.is_incremental:
                     _collect_dictionary(job, source, connector, each, run_started_at)
@@ -122,8 +122,8 @@ def collect_window(job: Job, *, scope_id: int, stream: str, **_later: Any) -> No
                 connections.record_success(session, source.connection.id)
 
 
-def _streams(job: Job, source: Source, name: str | None) -> list[Stream]:
-    """The streams that are named, or all that the source has not refused of late."""
+def _streams(job: Job, source: Source, name: str | None, run_started_at: datetime, *, full: bool) -> list[Stream]:
+    """The streams that are named, or all that the source has not refused of late and that do not rest."""
     if name is not None and name not in source.kind.streams:
         raise UsageError(f"{source.kind.kind} has no stream {name!r}; choose one of {', '.join(source.kind.streams)}.")
     with job.transaction() as session:
@@ -131,7 +131,14 @@ def _streams(job: Job, source: Source, name: str | None) -> list[Stream]:
             watermarks.forget_refusals(session, [source.scope.id], name)
             return [source.kind.streams[name]]
         refused = watermarks.refused(session, source.scope.id)
-    return [each for each in source.kind.streams.values() if each.name not in refused]
+        resting = {
+            each.name
+            for each in source.kind.streams.values()
+            if each.rests_for and not full
+            if (read_at := watermarks.watermark(session, source.scope.id, each.name)) is not None
+            if read_at > run_started_at - each.rests_for
+        }
+    return [each for each in source.kind.streams.values() if each.name not in refused | resting]
 
 
 @contextmanager
@@ -300,11 +307,24 @@ def _keep(job: Job, source: Source, stream: Stream, page: Page, window_id: int, 
 def _collect_dictionary(
     job: Job, source: Source, connector: Connector, stream: Stream, run_started_at: datetime
 ) -> None:
-    """Read a small stream whole."""
+    """Read a small stream whole; what is held and was not listed is asked for by id, and buried where it is gone."""
+    listed: set[str] = set()
     for page in connector.pages(source.scope, stream.name, Window()):
+        listed.update(item.external_id for item in page.items)
         with job.transaction() as session:
             written = stage_and_promote(session, source, stream, page, window_id=None)
             job.report(session, rows_read=len(page.items), rows_written=written.total)
+    with job.transaction() as session:
+        unlisted = jira_dictionaries.unlisted(session, source.target, stream.name, listed)
+    if unlisted:
+        page = connector.fetch(source.scope, stream.name, unlisted)
+        absent = set(unlisted) - {item.external_id for item in page.items}
+        with job.transaction() as session:
+            written = stage_and_promote(session, source, stream, page, window_id=None)
+            buried = jira_dictionaries.tombstone(
+                session, source.target, stream.name, sorted(absent), at=page.fetched_at
+            )
+            job.report(session, rows_read=len(page.items), rows_written=written.total + buried)
     with job.transaction() as session:
         watermarks.finish_dictionary(
             session, source.scope.id, stream.name, run_started_at=run_started_at, job_id=job.id

@@ -42,7 +42,7 @@ from models.errors import (
     TransientSourceError,
 )
 from models.records import Batch
-from models.store import connections, jira, people, records, sync
+from models.store import connections, jira_dictionaries, people, records, sync
 from models.store.copy import Written
 from models.store.session import Database
 from workers import runtime, secrets
@@ -88,8 +88,8 @@ def load_source(database: Database, settings: Settings, scope_id: int) -> Source
                 **scope.options,
                 "bot_rules": people.bot_rules(session, target.tenant_id, connection.kind),
             },
-            field_ids=jira.field_ids_by_role(session, target.connection_id),
-            field_names=jira.field_ids_by_name(session, target.connection_id),
+            field_ids=jira_dictionaries.field_ids_by_role(session, target.connection_id),
+            field_names=jira_dictionaries.field_ids_by_name(session, target.connection_id),
         )
     return Source(
         kind=registry.kind(connection.kind),

@@ -156,6 +156,10 @@ class JiraApi:
         """One issue, as it is."""
         return decoded(self.get(f"issue/{quote(external_id, safe='')}", **params), RAW, self.host)
 
+    def get_from(self, path: str, **params: Any) -> bytes:
+        """Of any of its APIs, by the whole path."""
+        return get_bytes(self._session, f"{self._base_url}/{path}", params)[0]
+
     def get(self, path: str, **params: Any) -> bytes:
         """Of the platform's API."""
         return get_bytes(self._session, f"{self._base_url}/rest/api/2/{path}", params)[0]

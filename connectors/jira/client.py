@@ -14,7 +14,7 @@ by position would move more. A window that lies in the past is cut to the millis
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
@@ -26,23 +26,21 @@ import msgspec
 from jira import JIRA
 
 from connectors.base import ConnectionSpec, Item, Page, Probe, RateGate, ScopeSpec, Window
-from connectors.http import fetch_ahead, mount_policy, utc_now
+from connectors.http import fetch_ahead, mount_policy
 from connectors.jira.api import (
     BULK_ISSUES_COUNT,
     ID_PAGE_ROWS_COUNT,
-    NO_ID,
     OVERLAP_ROWS_COUNT,
     PAGE_ROWS_COUNT,
     PAGES_AHEAD_COUNT,
-    RAW_LIST,
     Deployment,
     JiraApi,
     Light,
     batches,
-    decoded,
-    id_of,
 )
 from connectors.jira.cloud import Cloud
+from connectors.jira.collections import STREAMS as COLLECTIONS
+from connectors.jira.collections import Collections
 from connectors.jira.data_center import DataCenter
 from connectors.jira.fields import ISSUE_ROLES, field_ids_of, guessed_role
 from connectors.jira.jql import IN_STABLE_ORDER, quoted, updated_between
@@ -54,8 +52,6 @@ T = TypeVar("T")
 
 OPEN_ENDED_WITHIN = timedelta(hours=1)
 """A window that ends within this of now has no right edge in its query."""
-
-_DICTIONARIES = {"fields": "field", "statuses": "status"}
 
 
 class _FieldSchema(Light):
@@ -114,6 +110,7 @@ class JiraConnector:
         )
         self._pool = ThreadPoolExecutor(PAGES_AHEAD_COUNT, thread_name_prefix="jira")
         self._api = JiraApi(spec.base_url.rstrip("/"), session, self._pool)
+        self._collections = Collections(self._api)
         self._server_info: Mapping[str, Any] | None = None
         self._server_time: tuple[datetime, float] | None = None
         self._zone: tuple[tzinfo | None] | None = None
@@ -150,14 +147,14 @@ class JiraConnector:
 
     def oldest_update(self, scope: ScopeSpec, stream: str) -> datetime | None:
         """The earliest update time of a project's issues; None where there are none, and for dictionaries."""
-        if stream in _DICTIONARIES:
+        if stream in COLLECTIONS:
             return None
         jql = f"project = {quoted(scope.external_key)} ORDER BY updated ASC"
         return self._of_project(scope, lambda: self._deployment().first_update(jql))
 
     def count(self, scope: ScopeSpec, stream: str, window: Window) -> int | None:
         """How many issues were updated in a window, by the whole minute; None for dictionaries."""
-        if stream in _DICTIONARIES:
+        if stream in COLLECTIONS:
             return None
         zone = self._account_zone() if window.since is not None or window.until is not None else None
         jql = updated_between(scope.external_key, window.since, window.until, zone)
@@ -165,8 +162,8 @@ class JiraConnector:
 
     def pages(self, scope: ScopeSpec, stream: str, window: Window, resume_token: str | None = None) -> Iterator[Page]:
         """Fetch a window page by page, complete objects only, four pages ahead of the consumer."""
-        if stream in _DICTIONARIES:
-            yield self._dictionary(stream)
+        if stream in COLLECTIONS:
+            yield self._dictionary(scope, stream)
             return
         # Three small questions at once: one after the other they would be a good part of a short window's time.
         list(self._pool.map(lambda ask: ask(), (self._info, self._account_zone, partial(self._issue_fields, scope))))
@@ -187,8 +184,8 @@ class JiraConnector:
 
     def listing(self, scope: ScopeSpec, stream: str) -> Iterator[tuple[str, ...]]:
         """All external ids of the stream as the source has them now, in batches."""
-        if stream in _DICTIONARIES:
-            yield tuple(item.external_id for item in self._dictionary(stream).items)
+        if stream in COLLECTIONS:
+            yield tuple(item.external_id for item in self._dictionary(scope, stream).items)
             return
         batches = self._deployment().id_batches(f"project = {quoted(scope.external_key)} {IN_STABLE_ORDER}")
         while (batch := self._of_project(scope, lambda: next(batches, None))) is not None:
@@ -196,9 +193,8 @@ class JiraConnector:
 
     def fetch(self, scope: ScopeSpec, stream: str, external_ids: tuple[str, ...]) -> Page:
         """Fetch some objects by id, issues from whatever project they are in now. What is not shown is missing."""
-        if stream in _DICTIONARIES:
-            wanted = set(external_ids)
-            return Page(items=tuple(item for item in self._dictionary(stream).items if item.external_id in wanted))
+        if stream in COLLECTIONS:
+            return self._collections.fetch(scope, stream, external_ids)
         if not external_ids:
             return Page(items=())
         fields, deployment = self._issue_fields(scope), self._deployment()
@@ -262,18 +258,11 @@ class JiraConnector:
             return Cloud(self._api, self._page_rows_count or ID_PAGE_ROWS_COUNT)
         return DataCenter(self._api, self._page_rows_count or PAGE_ROWS_COUNT)
 
-    def _dictionary(self, stream: str) -> Page:
-        asked_at = utc_now()
-        rows = decoded(self._api.get(_DICTIONARIES[stream]), RAW_LIST, self._api.host)
+    def _dictionary(self, scope: ScopeSpec, stream: str) -> Page:
+        page = self._collections.page_of(scope, stream)
         if stream == "fields":
-            self._role_field_ids = tuple(_role_field_ids(rows))
-        items = tuple(Item(id_of(row), bytes(row)) for row in rows)
-        return Page(
-            items=tuple(item for item in items if item.external_id != NO_ID),
-            progress_ratio=1.0,
-            fetched_at=asked_at,
-            failures=tuple((NO_ID, "it has no id", item.payload) for item in items if item.external_id == NO_ID),
-        )
+            self._role_field_ids = tuple(_role_field_ids(item.payload for item in page.items))
+        return page
 
     def _issue_fields(self, scope: ScopeSpec) -> list[str]:
         """What is asked for: what parse reads, whatever it may be called here.
@@ -282,7 +271,7 @@ class JiraConnector:
         another later and replay.
         """
         if self._role_field_ids is None:
-            self._dictionary("fields")
+            self._dictionary(scope, "fields")
         chosen = field_ids_of({}, {**self._options, **scope.options})
         return list(dict.fromkeys((*SYSTEM_FIELDS, *(self._role_field_ids or ()), *chosen.values())))
 
@@ -291,7 +280,7 @@ def _is_cloud(info: Mapping[str, Any]) -> bool:
     return info.get("deploymentType") == "Cloud"
 
 
-def _role_field_ids(rows: list[msgspec.Raw]) -> Iterator[str]:
+def _role_field_ids(rows: Iterable[bytes]) -> Iterator[str]:
     """The custom fields that look as if one of an issue's roles were theirs."""
     for raw in rows:
         try:

@@ -35,6 +35,7 @@ from connectors.jira.api import (
     spliced,
     updated_at_of,
 )
+from connectors.jira.embedded import with_whole_parts
 from models.errors import GoneError, SourceRequestError, TransientSourceError
 
 LISTINGS_COUNT = 4
@@ -176,6 +177,7 @@ class Cloud:
         # After the issues, so that a change in between is in the history rather than missing from it.
         histories = self._histories(list(kept))
         for external_id, (issue, updated_at) in kept.items():
+            issue.fields = with_whole_parts(self._api, external_id, issue.fields)
             payload = spliced(issue, list(histories[external_id].values()))
             found.rows.append(Row(external_id, payload, updated_at))
         return found

@@ -32,6 +32,7 @@ from connectors.jira.api import (
     resumed,
     spliced,
 )
+from connectors.jira.embedded import with_whole_parts
 from connectors.jira.jql import with_ids
 from connectors.jira.positions import joined_pages
 from models.errors import GoneError, SourceRequestError
@@ -49,6 +50,7 @@ class _SearchPage(msgspec.Struct, gc=False):
 
 _HISTORY_PAGE = msgspec.json.Decoder(_HistoryPage)
 _SEARCH_PAGE = msgspec.json.Decoder(_SearchPage)
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _POSITION = msgspec.json.Decoder(tuple[int, tuple[str, ...]])
 """A position in the result of a search, and issues delivered that lie there."""
 
@@ -166,13 +168,17 @@ class DataCenter:
                 found.rows.append(Row(external_id, bytes(raw), None))  # parse says what is wrong with it
             return
         external_id, updated_at = str(issue.id), issue.fields.updated if issue.fields is not None else None
-        if is_whole(issue):
-            found.rows.append(Row(external_id, bytes(raw), updated_at))
-            return
         try:
-            found.rows.append(Row(external_id, self._completed(external_id, fields), updated_at))
+            payload = bytes(raw) if is_whole(issue) else self._completed(external_id, fields)
+            found.rows.append(Row(external_id, self._with_whole_parts(external_id, payload), updated_at))
         except (GoneError, SourceRequestError) as refusal:
             found.failures.append((external_id, f"its history is cut short; {refusal.message}", bytes(raw)))
+
+    def _with_whole_parts(self, external_id: str, payload: bytes) -> bytes:
+        """An issue with its comments and worklogs, which other servers than the newest cut short too."""
+        members = _MEMBERS.decode(payload)
+        fields = with_whole_parts(self._api, external_id, members["fields"])
+        return payload if fields is members["fields"] else msgspec.json.encode(members | {"fields": fields})
 
     def _completed(self, external_id: str, fields: list[str]) -> bytes:
         """An issue whose history was cut short in the search, whole.

@@ -21,7 +21,15 @@ from typing import Any, cast
 import msgspec
 
 from connectors.base import ParseContext
-from connectors.jira.dictionaries import CATEGORIES, status_of
+from connectors.jira.conversations import Comments, Worklogs, conversation_of, worklogs_of
+from connectors.jira.dictionaries import (
+    CATEGORIES,
+    board_of,
+    priority_of,
+    sprint_of,
+    status_of,
+    version_of,
+)
 from connectors.jira.fields import ISSUE_ROLES, field_ids_of, field_of
 from connectors.jira.histories import History, changes_of, stringify_items
 from connectors.jira.payloads import (
@@ -62,6 +70,7 @@ SYSTEM_FIELDS = (
     "timeoriginalestimate",
     "timespent",
     "comment",
+    "worklog",
     "created",
     "updated",
     "duedate",
@@ -108,10 +117,6 @@ class _Link(Shape):
     outwardIssue: _Keyed | None = None  # noqa: N815
 
 
-class _Comments(Shape):
-    total: int | None = None
-
-
 class _Fields(Shape, kw_only=True):
     summary: str | None = None
     description: str | dict[str, Any] | None = None
@@ -133,7 +138,8 @@ class _Fields(Shape, kw_only=True):
     issuelinks: list[_Link] | None = None
     timeoriginalestimate: int | None = None
     timespent: int | None = None
-    comment: _Comments | None = None
+    comment: Comments | None = None
+    worklog: Worklogs | None = None
     created: datetime
     updated: datetime
     duedate: date | None = None
@@ -178,12 +184,12 @@ def parse(stream: str, payload: bytes, context: ParseContext) -> Batch:
     """Turn one staged payload into records.
 
     Args:
-        stream: fields, statuses or issues.
+        stream: issues, or one of the dictionaries.
         payload: one object as it was staged.
         context: which custom field has which role, and the options of the connection.
 
     Returns:
-        One issue with every account seen in it, or one field, or one status.
+        One issue with every account seen in it, or one entry of a dictionary.
 
     Raises:
         BadRecordError: the payload cannot be understood; the message says which member and why.
@@ -194,6 +200,14 @@ def parse(stream: str, payload: bytes, context: ParseContext) -> Batch:
         return Batch(fields=(field_of(object_of(payload), context),))
     if stream == "statuses":
         return Batch(statuses=(status_of(object_of(payload)),))
+    if stream == "priorities":
+        return Batch(priorities=(priority_of(object_of(payload)),))
+    if stream == "versions":
+        return Batch(versions=(version_of(object_of(payload)),))
+    if stream == "boards":
+        return Batch(boards=(board_of(object_of(payload)),))
+    if stream in ("sprints", "closed_sprints"):
+        return Batch(sprints=(sprint_of(object_of(payload)),))
     raise UsageError(f"Jira has no stream {stream!r}.")
 
 
@@ -204,6 +218,9 @@ def _issue_batch(payload: bytes, context: ParseContext) -> Batch:
     if changelog.total is not None and changelog.total > len(changelog.histories):
         refuse("changelog", f"holds {len(changelog.histories)} of {changelog.total} histories")
     accounts = Accounts(context.options)
+    assignee, reporter, creator = (accounts.of(user) for user in (fields.assignee, fields.reporter, fields.creator))
+    conversation = conversation_of(fields.comment, reporter, accounts)
+    worklogs, worklogs_count = worklogs_of(fields.worklog, accounts)
     epic = fields.parent if fields.parent is not None and _is_epic(fields.parent) else None
     sprint = current_sprint(fields.sprint)
     status = fields.status
@@ -226,9 +243,9 @@ def _issue_batch(payload: bytes, context: ParseContext) -> Batch:
         labels=tuple(fields.labels or ()),
         components=_names(fields.components),
         fix_versions=_names(fields.fixVersions),
-        assignee=accounts.of(fields.assignee),
-        reporter=accounts.of(fields.reporter),
-        creator=accounts.of(fields.creator),
+        assignee=assignee,
+        reporter=reporter,
+        creator=creator,
         # Cloud shows an epic as the parent of its issues; Data Center knows it by the link only.
         parent_key=fields.parent.key if fields.parent is not None else fields.epic_link or None,
         epic_key=epic.key if epic is not None else fields.epic_link or None,
@@ -245,7 +262,11 @@ def _issue_batch(payload: bytes, context: ParseContext) -> Batch:
         time_spent_seconds=fields.timespent,
         subtasks=tuple([subtask.key for subtask in fields.subtasks or ()]),
         linked_issues=_links(fields.issuelinks),
-        comments_count=(fields.comment.total or 0) if fields.comment is not None else 0,
+        comments_count=conversation.count,
+        comments=conversation.comments,
+        first_response_at=conversation.first_response_at,
+        worklogs_count=worklogs_count,
+        worklogs=worklogs,
         created_at=utc(fields.created),
         updated_at=utc(fields.updated),
         resolved_at=utc_or_none(fields.resolutiondate),

@@ -71,6 +71,24 @@ class IssueType(msgspec.Struct, kw_only=True, eq=False):
     """1 for epics, -1 for sub-tasks."""
 
 
+class Worklog(msgspec.Struct, kw_only=True, eq=False):
+    """Time that somebody logged."""
+
+    id: int
+    author: Person
+    at: datetime
+    seconds: int
+
+
+class Board(msgspec.Struct, kw_only=True, eq=False):
+    """A board of a project; one that is no kanban board shows the project's sprints."""
+
+    id: int
+    name: str
+    kind: str
+    project: Project
+
+
 class Sprint(msgspec.Struct, kw_only=True, eq=False):
     """A sprint of a project's board."""
 
@@ -79,6 +97,11 @@ class Sprint(msgspec.Struct, kw_only=True, eq=False):
     name: str
     starts_at: datetime
     ends_at: datetime
+    is_deleted: bool = False
+
+    def state(self, now: datetime) -> str:
+        """What it is at a time: closed, active or future."""
+        return "closed" if self.ends_at <= now else "active" if self.starts_at <= now else "future"
 
 
 class Project(msgspec.Struct, kw_only=True, eq=False):
@@ -124,7 +147,8 @@ class Comment(msgspec.Struct, kw_only=True, eq=False):
     """A comment."""
 
     id: int
-    author: Person
+    author: Person | None
+    """None: the source does not say, as of comments of some integrations."""
     body: str
     at: datetime
 
@@ -164,6 +188,7 @@ class Issue(msgspec.Struct, kw_only=True, eq=False):
     spent_seconds: int | None = None
     is_flagged: bool = False
     comments: list[Comment] = []
+    worklogs: list[Worklog] = []
     histories: list[History] = []
     is_hidden: bool = False
     """Whether a security level hides it from the token."""
@@ -224,6 +249,8 @@ class ExpectedIssue(msgspec.Struct, frozen=True, kw_only=True):
     linked_issues: tuple[tuple[str, str], ...]
     """`outward` or `inward`, and the other's key."""
     comments_count: int
+    worklogs_count: int
+    first_response_at: datetime | None
     created_at: datetime
     updated_at: datetime
     resolved_at: datetime | None
@@ -345,6 +372,8 @@ class World:
         self._next_issue_id = 10_001
         self._next_history_id = 100_001
         self._next_comment_id = 50_001
+        self._next_worklog_id = 80_001
+        self.boards: list[Board] = []
 
     def issue(self, wanted: int | str) -> Issue:
         """An issue by id, or by a key that it has or had.
@@ -600,7 +629,20 @@ class World:
             "RemoteIssueLink", None, False, None, None, str(number), f'This issue links to "{title} (Web Link)"'
         )
 
-    def comment(self, issue: Issue, by: Person, body: str, at: datetime) -> None:
+    def log_work(self, issue: Issue, by: Person, seconds: int, at: datetime) -> None:
+        """Log time on an issue: one history, and one worklog."""
+        spent_before, issue.spent_seconds = issue.spent_seconds, (issue.spent_seconds or 0) + seconds
+        self.add_worklog(issue, by, seconds, at)
+        before = None if spent_before is None else str(spent_before)
+        now_spent = str(issue.spent_seconds)
+        self.record(issue, by, at, Item("timespent", "timespent", False, before, before, now_spent, now_spent))
+
+    def add_worklog(self, issue: Issue, by: Person, seconds: int, at: datetime) -> None:
+        """Note that time was logged, and nothing else."""
+        issue.worklogs.append(Worklog(id=self._next_worklog_id, author=by, at=milliseconds(at), seconds=seconds))
+        self._next_worklog_id += 1
+
+    def comment(self, issue: Issue, by: Person | None, body: str, at: datetime) -> None:
         """Comment: `updated` moves, the history does not."""
         issue.comments.append(Comment(id=self._next_comment_id, author=by, body=body, at=milliseconds(at)))
         self._next_comment_id += 1
@@ -705,6 +747,17 @@ def expect(issue: Issue, deployment: Deployment, *, has_field_ids: bool) -> Expe
         subtasks=tuple(one.key for one in issue.sub_tasks),
         linked_issues=tuple((way, other.key) for way, other in issue.links),
         comments_count=len(issue.comments),
+        worklogs_count=len(issue.worklogs),
+        first_response_at=next(
+            (
+                comment.at
+                for comment in issue.comments
+                if comment.author is not None
+                and comment.author is not issue.reporter
+                and not (comment.author.is_app and deployment == "cloud")
+            ),
+            None,
+        ),
         created_at=issue.created_at,
         updated_at=issue.updated_at,
         resolved_at=issue.resolved_at,
@@ -785,6 +838,11 @@ def make_past(world: World, *, issues: int, projects: int, now: datetime, change
     _make_people(world)
     homes = [_make_project(number, now) for number in range(projects)]
     world.projects = {project.key: project for project in homes}
+    world.boards = [
+        Board(id=number + 1 if kind == "scrum" else 500 + number, name=f"{home.key} {kind}", kind=kind, project=home)
+        for number, home in enumerate(homes)
+        for kind in ("scrum", "kanban")
+    ]
     retired = _make_project(len(_PROJECTS) * 100 + 1, now)
     retired.key, retired.name = "OLD", "Retired"
     owed = 0.0
@@ -1124,9 +1182,17 @@ class _Life:
             return world.set_estimate(issue, rng.randrange(1, 80) * 900)
         return world.set_summary(issue, f"{issue.summary.removesuffix(' (again)')[:240]} (again)")
 
+    def _log_what_was_spent(self, seconds: int) -> None:
+        count = min(seconds // 900, 1 + self.issue.id % 29)
+        for number in range(count):
+            part = seconds - (count - 1) * 900 if number == 0 else 900
+            at = self.created_at + (self.ends_at - self.created_at) * (number + 1) / (count + 1)
+            self.world.add_worklog(self.issue, self.worker, part, at)
+
     def _finish(self) -> None:
         if self.issue.resolution is not None and self.rng.random() < 0.4:
             self.issue.spent_seconds = self.rng.randrange(1, 60) * 900
+            self._log_what_was_spent(self.issue.spent_seconds)
         if self.trait == "forgotten" or not self.issue.histories:
             return
         if self.rng.random() < 0.03:

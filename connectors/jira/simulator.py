@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from connectors.jira.simulated_hooks import SimulatedHooks
+from connectors.jira.simulated_parts import SimulatedParts, document, sprint_json, utc_text, version_json
 from connectors.jira.simulated_search import Entry, JqlError, Query, Reader, SearchIndex
 from connectors.jira.simulated_world import (
     BUG,
@@ -29,7 +30,6 @@ from connectors.jira.simulated_world import (
     RESOLUTIONS,
     SEVERITIES,
     SUB_TASK,
-    Comment,
     Deployment,
     ExpectedIssue,
     History,
@@ -68,7 +68,6 @@ ID_ROWS_MAX, ROWS_MAX = 5_000, 100
 TOKEN_LIFE = timedelta(days=7)
 BULK_ISSUES_MAX, BULK_CHANGELOG_ISSUES_MAX, BULK_CHANGELOG_FIELDS_MAX = 100, 1_000, 10
 BULK_CHANGELOG_ROWS, BULK_CHANGELOG_ROWS_MAX = 1_000, 10_000
-EMBEDDED_COMMENTS_MAX = 20
 HISTORIES_MAX: Final = {"bulkfetch": 40, "search": 100, "issue": 100}
 """Histories that Cloud embeds, newest first, by endpoint; Data Center embeds all, oldest first."""
 WRONG_LOGINS_MAX = 5
@@ -81,11 +80,6 @@ _CATEGORIES: Final = {
 }
 _NOT_NAVIGABLE: Final = frozenset({"comment", "worklog", "attachment"})
 _EMPTY_FIELDS: Final = tuple(f"customfield_{number}" for number in range(10_400, 10_440))
-
-
-def _utc(at: datetime | None) -> str | None:
-    """As sprints have it."""
-    return None if at is None else at.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 class JiraSimulator(Simulator):
@@ -119,7 +113,8 @@ class JiraSimulator(Simulator):
     changes = frozenset(
         {
             "edit_issue", "transition", "create_issue", "delete_issue", "move_issue", "add_comment", "link_issues",
-            "hide_issue", "hide_project", "rename_status", "forget_person",
+            "hide_issue", "hide_project", "rename_status", "forget_person", "rename_sprint", "close_sprint",
+            "delete_sprint", "rename_version", "delete_version", "rename_priority", "log_work",
         }
     )  # fmt: skip
 
@@ -175,6 +170,7 @@ class JiraSimulator(Simulator):
         self._ordered: dict[object, list[tuple[Issue, History]]] = {}
         self._changes_count = 0
         self.webhooks = SimulatedHooks(self, seed)
+        self.parts = SimulatedParts(self)
         super().__init__(
             seed=seed,
             now=now,
@@ -200,8 +196,8 @@ class JiraSimulator(Simulator):
         return [
             route
             for version in (("2", "3", "latest") if self.deployment == "cloud" else ("2", "latest"))
-            for route in self._routes_of(f"/rest/api/{version}")
-        ] + self.webhooks.routes()
+            for route in (*self._routes_of(f"/rest/api/{version}"), *self.parts.routes_of(f"/rest/api/{version}"))
+        ] + [*self.parts.agile_routes(), *self.webhooks.routes()]
 
     def _routes_of(self, api: str) -> list[Route]:
         paging = frozenset({"startAt", "maxResults"})
@@ -328,10 +324,59 @@ class JiraSimulator(Simulator):
             return issue.key
 
     def add_comment(self, wanted: int | str, body: str = "One more thought.", *, by: int | None = None) -> None:
-        """Comment: `updated` moves without a history."""
+        """Comment: `updated` moves without a history. By nobody that is shown where `by` is 0."""
         with self.lock:
             issue = self.world.issue(wanted)
-            self.world.comment(issue, self._person(issue, by), body, self.clock.now())
+            author = None if by == 0 else self._person(issue, by)
+            self.world.comment(issue, author, body, self.clock.now())
+
+    def log_work(self, wanted: int | str, seconds: int = 900, *, by: int | None = None) -> None:
+        """Log time on an issue."""
+        with self.lock:
+            issue = self.world.issue(wanted)
+            self.world.log_work(issue, self._person(issue, by), seconds, self.clock.now())
+
+    def rename_sprint(self, sprint_id: int, name: str) -> None:
+        """Rename a sprint; no issue's `updated` moves."""
+        with self.lock:
+            self.parts.sprint(sprint_id).name = name
+            self._forget_rendered()
+
+    def close_sprint(self, sprint_id: int) -> None:
+        """End a sprint now, before its time; no issue's `updated` moves."""
+        with self.lock:
+            self.parts.sprint(sprint_id).ends_at = self.clock.now()
+            self._forget_rendered()
+
+    def delete_sprint(self, sprint_id: int) -> None:
+        """Delete a sprint; its issues go back to the backlog, and their `updated` does not move."""
+        with self.lock:
+            sprint = self.parts.sprint(sprint_id)
+            sprint.is_deleted = True
+            for issue in self.world.issues.values():
+                issue.sprints = [one for one in issue.sprints if one is not sprint]
+            self._forget_rendered()
+
+    def rename_version(self, version_id: str, name: str) -> None:
+        """Rename a version; no issue's `updated` moves."""
+        with self.lock:
+            self.parts.version(version_id)[1].name = name
+            self._forget_rendered()
+
+    def delete_version(self, version_id: str) -> None:
+        """Delete a version; the issues lose it, and their `updated` does not move."""
+        with self.lock:
+            project, version = self.parts.version(version_id)
+            project.versions.remove(version)
+            for issue in self.world.issues.values():
+                issue.fix_versions = [one for one in issue.fix_versions if one is not version]
+            self._forget_rendered()
+
+    def rename_priority(self, priority_id: str, name: str) -> None:
+        """Rename a priority, in this Jira only; no issue's `updated` moves."""
+        with self.lock:
+            self.parts.priority_names[priority_id] = name
+            self._forget_rendered()
 
     def link_issues(self, blocker: int | str, blocked: int | str, *, by: int | None = None) -> None:
         """Say that one issue blocks another."""
@@ -522,7 +567,7 @@ class JiraSimulator(Simulator):
                 "deploymentType": "Cloud" if is_cloud else "Server",
                 "buildNumber": 100_241,
                 "buildDate": "2026-09-28T00:00:00.000+0000",
-                "serverTime": self._shown(self.clock.now()),
+                "serverTime": self.shown_time(self.clock.now()),
                 "scmInfo": "c0ffee",
                 "serverTitle": "Simulated Jira",
             }
@@ -586,7 +631,7 @@ class JiraSimulator(Simulator):
 
     def _get_project(self, request: Request) -> Answer:
         wanted = request.captured[0]
-        key = self._find_project(wanted)
+        key = self.find_project(wanted)
         if key is None:
             return self.error(404, f"No project could be found with key '{wanted}'.")
         return json_answer(self._project_json(self.world.projects[key]))
@@ -659,13 +704,13 @@ class JiraSimulator(Simulator):
     # --- endpoints: issues
 
     def _get_issue(self, request: Request) -> Answer:
-        issue = self._asked_issue(request)
+        issue = self.asked_issue(request)
         wanted = self._wanted_fields(_strings({"fields": request.last("fields")}, "fields"), "*all")
         has_changelog = "changelog" in (request.last("expand") or "").split(",")
         return Answer(200, self._issue_body(issue, wanted, request, "issue" if has_changelog else ""))
 
     def _get_changelog(self, request: Request) -> Answer:
-        bodies = self._history_bodies(self._asked_issue(request))
+        bodies = self._history_bodies(self.asked_issue(request))
         start, rows = _start(request), _rows(request, 100, 100)
         url = f"{request.base_url}{request.path}"
         head = (
@@ -709,7 +754,8 @@ class JiraSimulator(Simulator):
     def _visible_projects(self) -> list[Project]:
         return [project for project in self.world.projects.values() if not project.is_hidden]
 
-    def _find_project(self, wanted: str) -> str | None:
+    def find_project(self, wanted: str) -> str | None:
+        """The key of a visible project by its key, id or name."""
         for project in self._visible_projects():
             if wanted.upper() in (project.key, str(project.id), project.name.upper()):
                 return project.key
@@ -722,7 +768,8 @@ class JiraSimulator(Simulator):
         issue = self.world.find(wanted)
         return issue.id if issue is not None and self._is_visible(issue) else None
 
-    def _asked_issue(self, request: Request) -> Issue:
+    def asked_issue(self, request: Request) -> Issue:
+        """The issue that a request names; refused where it may not be seen."""
         issue = self.world.find(request.captured[0])
         if issue is None or not self._is_visible(issue):
             raise RefusalError(self.error(404))
@@ -741,7 +788,7 @@ class JiraSimulator(Simulator):
         reader = Reader(
             zone=self.zone,
             now=self.clock.now(),
-            find_project=self._find_project,
+            find_project=self.find_project,
             find_issue=self._find_issue,
             is_missing_issue_an_error=self.deployment == "server" and self.old_server,
         )
@@ -926,8 +973,8 @@ class JiraSimulator(Simulator):
     def _history_json(self, history: History, items: Iterable[Item]) -> dict[str, Any]:
         row: dict[str, Any] = {"id": str(history.id)}
         if history.author is not None:
-            row["author"] = self._person_raw(history.author)
-        row["created"] = self._shown(history.at)
+            row["author"] = self.person_raw(history.author)
+        row["created"] = self.shown_time(history.at)
         row["items"] = [self._item_json(item) for item in items]
         return row
 
@@ -942,7 +989,7 @@ class JiraSimulator(Simulator):
             "toString": item.to_text,
         }
 
-    def _shown(self, at: datetime | None) -> str | None:
+    def shown_time(self, at: datetime | None) -> str | None:
         """As Jira shows times: in the user's zone, with an offset without a colon."""
         if at is None:
             return None
@@ -959,11 +1006,13 @@ class JiraSimulator(Simulator):
         self._raw.clear()
         self.world.forget_rendered()
 
-    def _person_raw(self, person: Person) -> msgspec.Raw:
+    def person_raw(self, person: Person) -> msgspec.Raw:
+        """An account as payloads show it."""
         return self._remembered("person", person.number, lambda: self._person_json(person))
 
-    def _person_or_none(self, person: Person | None) -> msgspec.Raw | None:
-        return None if person is None else self._person_raw(person)
+    def person_or_none(self, person: Person | None) -> msgspec.Raw | None:
+        """An account, or null."""
+        return None if person is None else self.person_raw(person)
 
     def _person_json(self, person: Person) -> dict[str, Any]:
         face = hashlib.md5(person.username.encode(), usedforsecurity=False).hexdigest()
@@ -1019,7 +1068,7 @@ class JiraSimulator(Simulator):
             lambda: {
                 "self": f"{self.site_url}/rest/api/2/priority/{priority.id}",
                 "iconUrl": f"{self.site_url}/images/icons/priorities/{priority.name.lower()}.svg",
-                "name": priority.name,
+                "name": self.parts.priority_names.get(priority.id, priority.name),
                 "id": priority.id,
             },
         )
@@ -1071,7 +1120,7 @@ class JiraSimulator(Simulator):
 
     def _part_json(self, kind: str, part: Named) -> dict[str, Any]:
         row: dict[str, Any] = {"self": f"{self.site_url}/rest/api/2/{kind}/{part.id}", "id": part.id, "name": part.name}
-        return row | {"archived": False, "released": True} if kind == "version" else row
+        return row | version_json(part, self.clock.now()) if kind == "version" else row
 
     def _glance(self, issue: Issue) -> dict[str, Any]:
         """An issue as it stands inside another."""
@@ -1089,21 +1138,19 @@ class JiraSimulator(Simulator):
 
     def _sprint(self, sprint: Sprint) -> dict[str, Any] | str:
         now = self.clock.now()
-        state = "closed" if sprint.ends_at <= now else "active" if sprint.starts_at <= now else "future"
-        completed_at = sprint.ends_at if state == "closed" else None
         if self.deployment == "cloud":
-            row: dict[str, Any] = {"id": sprint.id, "name": sprint.name, "state": state, "boardId": sprint.board_id}
-            row |= {"goal": "", "startDate": _utc(sprint.starts_at), "endDate": _utc(sprint.ends_at)}
-            return row | ({"completeDate": _utc(completed_at)} if completed_at else {})
+            return sprint_json(sprint, now) | {"boardId": sprint.board_id}
+        state = sprint.state(now)
+        completed_at = sprint.ends_at if state == "closed" else None
         facts = {
             "id": sprint.id,
             "rapidViewId": sprint.board_id,
             "state": state.upper(),
             "name": sprint.name,
-            "startDate": _utc(sprint.starts_at),
-            "endDate": _utc(sprint.ends_at),
-            "completeDate": _utc(completed_at) or "<null>",
-            "activatedDate": _utc(sprint.starts_at),
+            "startDate": utc_text(sprint.starts_at),
+            "endDate": utc_text(sprint.ends_at),
+            "completeDate": utc_text(completed_at) or "<null>",
+            "activatedDate": utc_text(sprint.starts_at),
             "sequence": sprint.id,
             "goal": "",
             "autoStartStop": "false",
@@ -1111,27 +1158,12 @@ class JiraSimulator(Simulator):
         listed = ",".join(f"{name}={value}" for name, value in facts.items())
         return f"com.atlassian.greenhopper.service.sprint.Sprint@{sprint.id * 7919:x}[{listed}]"
 
-    def _comments_json(self, comments: list[Comment], *, is_adf: bool) -> dict[str, Any]:
-        shown = [
-            {
-                "self": f"{self.site_url}/rest/api/2/comment/{comment.id}",
-                "id": str(comment.id),
-                "author": self._person_raw(comment.author),
-                "body": _adf(comment.body) if is_adf else comment.body,
-                "updateAuthor": self._person_raw(comment.author),
-                "created": self._shown(comment.at),
-                "updated": self._shown(comment.at),
-            }
-            for comment in comments[:EMBEDDED_COMMENTS_MAX]
-        ]
-        return {"comments": shown, "maxResults": len(shown), "total": len(comments), "startAt": 0}
-
     def _fields_json(self, issue: Issue, *, is_adf: bool) -> dict[str, Any]:
         ids, is_cloud = self.world.fields, self.deployment == "cloud"
         _, points_field = self.world.points_field(issue.project)
         is_shown_parent = issue.parent is not None and (is_cloud or issue.type is SUB_TASK)
         has_epic_link = not is_cloud and issue.parent is not None and issue.parent.type is EPIC
-        description = _adf(issue.description) if is_adf and issue.description else issue.description
+        description = document(issue.description) if is_adf and issue.description else issue.description
         spent, estimate = issue.spent_seconds, issue.estimate_seconds
         fields: dict[str, Any] = {
             "issuetype": self._issue_type(issue.type),
@@ -1141,21 +1173,21 @@ class JiraSimulator(Simulator):
             "status": self._status(issue.status),
             "priority": self._priority(issue.priority),
             "resolution": self._resolution(issue.resolution) if issue.resolution else None,
-            "resolutiondate": self._shown(issue.resolved_at),
-            "created": self._shown(issue.created_at),
-            "updated": self._shown(issue.updated_at),
+            "resolutiondate": self.shown_time(issue.resolved_at),
+            "created": self.shown_time(issue.created_at),
+            "updated": self.shown_time(issue.updated_at),
             "duedate": issue.due_on,
-            "assignee": self._person_or_none(issue.assignee),
-            "reporter": self._person_or_none(issue.reporter),
-            "creator": self._person_or_none(issue.creator),
+            "assignee": self.person_or_none(issue.assignee),
+            "reporter": self.person_or_none(issue.reporter),
+            "creator": self.person_or_none(issue.creator),
             "labels": issue.labels,
             "components": [self._part_json("component", one) for one in issue.components],
             "fixVersions": [self._part_json("version", one) for one in issue.fix_versions],
             "versions": [],
             "issuelinks": [self._link_json(issue, way, other) for way, other in issue.links],
             "subtasks": [self._glance(one) for one in issue.sub_tasks],
-            "comment": self._comments_json(issue.comments, is_adf=is_adf),
-            "worklog": {"startAt": 0, "maxResults": 20, "total": 0, "worklogs": []},
+            "comment": self.parts.embedded_comments(issue, is_adf=is_adf),
+            "worklog": self.parts.embedded_worklogs(issue, is_adf=is_adf),
             "attachment": [],
             "timeoriginalestimate": estimate,
             "timeestimate": estimate,
@@ -1183,7 +1215,7 @@ class JiraSimulator(Simulator):
         }
         fields[points_field] = issue.story_points
         if is_cloud:
-            fields["statuscategorychangedate"] = self._shown(issue.category_changed_at)
+            fields["statuscategorychangedate"] = self.shown_time(issue.category_changed_at)
         if is_shown_parent and issue.parent is not None:
             fields["parent"] = self._glance(issue.parent)
         fields.update(dict.fromkeys(_EMPTY_FIELDS))
@@ -1307,14 +1339,6 @@ def _start(request: Request) -> int:
 
 def _rows(request: Request, default: int, most: int) -> int:
     return _limited(request.last("maxResults"), default, most)
-
-
-def _adf(text: str) -> dict[str, Any]:
-    """Plain text in the document format of version 3."""
-    paragraphs = [
-        {"type": "paragraph", "content": [{"type": "text", "text": line}] if line else []} for line in text.split("\n")
-    ]
-    return {"type": "doc", "version": 1, "content": paragraphs}
 
 
 def _field_json(field_id: str, name: str, kind: str, custom: str | None) -> dict[str, Any]:

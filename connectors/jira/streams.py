@@ -12,6 +12,12 @@ from connectors.jira.parse import parse
 STREAMS = (
     Stream(name="fields", overlap=timedelta(), is_incremental=False),
     Stream(name="statuses", overlap=timedelta(), is_incremental=False),
+    Stream(name="priorities", overlap=timedelta(), is_incremental=False),
+    Stream(name="versions", overlap=timedelta(), is_incremental=False),
+    Stream(name="boards", overlap=timedelta(), is_incremental=False),
+    Stream(name="sprints", overlap=timedelta(), is_incremental=False),
+    # One that closes is asked for by id at once; this finds those of before, and looks a second time.
+    Stream(name="closed_sprints", overlap=timedelta(), is_incremental=False, rests_for=timedelta(days=1)),
     Stream(
         name="issues",
         # Cloud's search index runs behind by up to a minute or more, and JQL knows whole minutes only.

@@ -1,4 +1,4 @@
-"""Issues, their changes, the bugs among them, fields and statuses: from records into tables.
+"""Issues, their changes, the bugs among them: from records into tables. Dictionaries are in jira_dictionaries.py.
 
 All functions take the session first and never commit. Older copies never overwrite newer ones, whatever the order.
 """
@@ -12,15 +12,13 @@ from typing import Any
 from sqlalchemy import Table, text
 from sqlalchemy.orm import Session
 
-from models.records import Account, Field, Issue, Status
-from models.store.copy import Landing, Written, upsert
+from models.records import Account, Issue
+from models.store.copy import Landing, Written
 from models.store.sync import Target
 from models.tables import METADATA
 
 ISSUES: Table = METADATA.tables["jira_table_history"]
 CHANGES: Table = METADATA.tables["jira_issue_changes"]
-FIELDS: Table = METADATA.tables["jira_fields"]
-STATUSES: Table = METADATA.tables["jira_statuses"]
 
 ISSUE_KEY = ("tenant_id", "connection_id", "issue_id")
 CHANGE_KEY = ("connection_id", "issue_id", "change_id", "item_index")
@@ -28,7 +26,8 @@ CHANGE_KEY = ("connection_id", "issue_id", "change_id", "item_index")
 ISSUE_COLUMNS = (
     "tenant_id", "connection_id", "sync_scope_id", "project_id", "issue_id", "issuekey", "project", "issuetype",
     "summary", "description", "components", "epic_link", "epic_name", "fix_versions", "priority", "severity_issue",
-    "comments_count", "subtasks", "parent", "labels", "linked_issues", "created", "due_date", "sprint", "sprint_id",
+    "comment", "comments_count", "log_work", "worklogs_count", "time_to_first_response",
+    "subtasks", "parent", "labels", "linked_issues", "created", "due_date", "sprint", "sprint_id",
     "sprint_state", "sprint_start_date", "sprint_end_date", "sprint_complete_date", "status_id", "status",
     "status_category", "status_category_changed", "assignee", "assignee_id", "reporter", "reporter_id", "creator",
     "creator_id", "story_points", "original_estimate", "time_spent", "updated", "resolution", "resolved", "synced_at",
@@ -42,7 +41,7 @@ BUG_COLUMNS = (
     "project", "project_id", "summary", "status", "issue_type", "final_issue_type", "priority", "severity_issue",
     "sprint", "status_category", "assignee_final", "assignee_id", "reporter", "reporter_id", "creator", "creator_id",
     "labels", "is_open", "created_date", "updated_date", "resolved_date", "due_date", "description", "linked_issues",
-    "is_blocker", "deleted_at",
+    "first_response_at", "is_blocker", "deleted_at",
 )
 # fmt: on
 
@@ -58,6 +57,20 @@ DELETE_MISSING_CHANGES = text(
     WHERE c.connection_id = i.connection_id AND c.issue_id = i.issue_id AND NOT EXISTS (
         SELECT FROM landing_jira_issue_changes l
         WHERE l.issue_id = c.issue_id AND l.change_id = c.change_id AND l.item_index = c.item_index)
+    """
+)
+
+# An issue's payload says of its sprint what was true when it was fetched, and a sprint changes without its issues.
+FOLLOW_SPRINTS = text(
+    """
+    UPDATE jira_table_history i SET sprint = s.name, sprint_state = s.state, sprint_start_date = s.start_at,
+        sprint_end_date = s.end_at, sprint_complete_date = s.complete_at
+    FROM landing_jira_table_history l
+    JOIN jira_sprints s USING (connection_id, sprint_id)
+    WHERE i.tenant_id = l.tenant_id AND i.connection_id = l.connection_id AND i.issue_id = l.issue_id
+      AND i.sprint_id = s.sprint_id AND s.deleted_at IS NULL AND s.synced_at >= i.synced_at
+      AND (i.sprint, i.sprint_state, i.sprint_start_date, i.sprint_end_date, i.sprint_complete_date)
+          IS DISTINCT FROM (s.name, s.state, s.start_at, s.end_at, s.complete_at)
     """
 )
 
@@ -116,7 +129,8 @@ UPSERT_BUGS = text(
         i.reporter, i.reporter_id, i.creator, i.creator_id, i.labels,
         l.is_bug AND i.status_category IS DISTINCT FROM 'done' AND i.deleted_at IS NULL,
         i.created, i.updated, i.resolved, i.due_date, i.description, i.linked_issues,
-        COALESCE(lower(COALESCE(i.severity_issue, i.priority)) = 'blocker', false), i.deleted_at
+        i.time_to_first_response, COALESCE(lower(COALESCE(i.severity_issue, i.priority)) = 'blocker', false),
+        i.deleted_at
     FROM landing_bugs l
     JOIN jira_table_history i USING (tenant_id, connection_id, issue_id)
     LEFT JOIN severities s ON s.source_name = lower(i.severity_issue)
@@ -228,7 +242,8 @@ def issue_rows(
             target.tenant_id, target.connection_id, target.sync_scope_id, projects.get(issue.project_key),
             issue.issue_id, issue.key, issue.project_key, issue.issue_type, issue.summary, issue.description,
             issue.components, issue.epic_key, issue.epic_name, issue.fix_versions, issue.priority, issue.severity,
-            issue.comments_count, issue.subtasks, issue.parent_key, issue.labels, issue.linked_issues,
+            issue.comments, issue.comments_count, issue.worklogs, issue.worklogs_count, issue.first_response_at,
+            issue.subtasks, issue.parent_key, issue.labels, issue.linked_issues,
             issue.created_at, issue.due_on, issue.sprint, issue.sprint_id, issue.sprint_state, issue.sprint_start_at,
             issue.sprint_end_at, issue.sprint_complete_at, issue.status_id, issue.status, issue.status_category,
             issue.status_category_changed_at, *_person(issue.assignee), *_person(issue.reporter),
@@ -270,6 +285,7 @@ def write_issues(session: Session, target: Target, issues: Sequence[Issue], *, f
     landed_issues.fill(issue_rows(target, issues, projects, fetched_at))
     session.execute(DOUBT_WHO_NAMES_WHAT_CHANGED)
     written = landed_issues.upsert(ISSUE_KEY, newer=("updated", "synced_at"))
+    session.execute(FOLLOW_SPRINTS)
     landed_changes = Landing(session, CHANGES, CHANGE_COLUMNS)
     landed_changes.fill(change_rows(target, issues))
     deleted = session.execute(DELETE_MISSING_CHANGES).rowcount  # type: ignore[attr-defined]  # a DELETE has a row count
@@ -309,66 +325,3 @@ def _write_bugs(session: Session, target: Target, *, is_history_shorter: bool) -
     if is_history_shorter:
         session.execute(DELETE_MISSING_BUG_HISTORY)
     session.execute(INSERT_BUG_HISTORY)
-
-
-def write_fields(session: Session, target: Target, fields: Sequence[Field]) -> Written:
-    """Write what the instance's fields are and mean.
-
-    Transaction: the caller's.
-    """
-    if not fields:
-        return Written()
-    columns = ("tenant_id", "connection_id", "field_id", "name", "field_type", "is_custom", "role")
-    rows = (
-        (target.tenant_id, target.connection_id, each.field_id, each.name, each.field_type, each.is_custom, each.role)
-        for each in fields
-    )
-    return upsert(session, FIELDS, columns, rows, ("connection_id", "field_id"), is_mostly_same=True)
-
-
-def write_statuses(session: Session, target: Target, statuses: Sequence[Status]) -> Written:
-    """Write the instance's statuses with their categories.
-
-    Transaction: the caller's.
-    """
-    if not statuses:
-        return Written()
-    columns = ("tenant_id", "connection_id", "status_id", "name", "category")
-    rows = ((target.tenant_id, target.connection_id, each.status_id, each.name, each.category) for each in statuses)
-    return upsert(session, STATUSES, columns, rows, ("connection_id", "status_id"), is_mostly_same=True)
-
-
-def field_ids_by_role(session: Session, connection_id: int) -> dict[str, str]:
-    """Which custom field has which role at an instance, as parsing needs it.
-
-    Returns:
-        Role to field id; empty before the fields were read.
-    """
-    rows = session.execute(
-        text(
-            """
-            SELECT DISTINCT ON (role) role, field_id FROM jira_fields
-            WHERE connection_id = :id AND role IS NOT NULL AND is_active ORDER BY role, length(field_id), field_id
-            """
-        ),
-        {"id": connection_id},
-    )
-    return dict(rows.all())
-
-
-def field_ids_by_name(session: Session, connection_id: int) -> dict[str, str]:
-    """Custom fields by name, for the histories of old servers, which give names only.
-
-    Returns:
-        Name to field id; a name that several fields share is left out, because it says nothing.
-    """
-    rows = session.execute(
-        text(
-            """
-            SELECT name, min(field_id) FROM jira_fields
-            WHERE connection_id = :id AND is_custom AND is_active GROUP BY name HAVING count(*) = 1
-            """
-        ),
-        {"id": connection_id},
-    )
-    return dict(rows.all())

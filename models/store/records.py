@@ -12,7 +12,15 @@ from models.store.copy import Written
 from models.store.deployments import write_deployments, write_environments
 from models.store.gitlab import write_events, write_merge_requests
 from models.store.identities import write_accounts
-from models.store.jira import write_fields, write_issues, write_statuses
+from models.store.jira import write_issues
+from models.store.jira_dictionaries import (
+    write_boards,
+    write_fields,
+    write_priorities,
+    write_sprints,
+    write_statuses,
+    write_versions,
+)
 from models.store.pipelines import write_jobs, write_pipelines
 from models.store.repositories import write_owner_files, write_repositories
 from models.store.sync import Target
@@ -32,6 +40,10 @@ def write(session: Session, target: Target, batch: Batch, *, fetched_at: datetim
     return (
         write_fields(session, target, batch.fields)
         .plus(write_statuses(session, target, batch.statuses))
+        .plus(write_priorities(session, target, batch.priorities))
+        .plus(write_versions(session, target, batch.versions, fetched_at=fetched_at))
+        .plus(write_boards(session, target, batch.boards, fetched_at=fetched_at))
+        .plus(write_sprints(session, target, batch.sprints, fetched_at=fetched_at))
         .plus(write_issues(session, target, batch.issues, fetched_at=fetched_at))
         .plus(write_merge_requests(session, target, batch.merge_requests, fetched_at=fetched_at))
         .plus(write_events(session, target, batch.events))

@@ -22,6 +22,7 @@ class JiraIssue(Base):
     __table_args__ = (
         UniqueConstraint("tenant_id", "connection_id", "issue_id"),
         Index("ix_jira_table_history_issuekey", "issuekey"),
+        Index("ix_jira_table_history_sprint", "connection_id", "sprint_id"),
         {"comment": "The flattened mirror of Jira, one row an issue, keyed by its unchanging id."},
     )
 
@@ -44,8 +45,8 @@ class JiraIssue(Base):
     fix_versions: Mapped[list[Any]]
     priority: Mapped[str | None]
     severity_issue: Mapped[str | None] = mapped_column(comment="As the site names it")
-    comment: Mapped[list[Any] | None]
-    comments_count: Mapped[int] = mapped_column(server_default="0")
+    comment: Mapped[list[Any] | None] = mapped_column(comment="The first 500, each with its first 2,000 characters")
+    comments_count: Mapped[int] = mapped_column(server_default="0", comment="Of all there are")
     subtasks: Mapped[list[Any]]
     parent: Mapped[str | None]
     parent_link: Mapped[str | None]
@@ -82,11 +83,14 @@ class JiraIssue(Base):
     creator_id: Mapped[str | None]
     story_points: Mapped[Decimal | None] = mapped_column(Numeric)
     story_point_estimate: Mapped[Decimal | None] = mapped_column(Numeric)
-    log_work: Mapped[list[Any] | None]
+    log_work: Mapped[list[Any] | None] = mapped_column(comment="The first 1,000")
+    worklogs_count: Mapped[int] = mapped_column(server_default="0", comment="Of all there are")
     original_estimate: Mapped[BigInt | None] = mapped_column(comment="Seconds")
     time_spent: Mapped[BigInt | None] = mapped_column(comment="Seconds")
     time_tracking: Mapped[dict[str, Any] | None]
-    time_to_first_response: Mapped[datetime | None]
+    time_to_first_response: Mapped[datetime | None] = mapped_column(
+        comment="The first comment by a person who is not the reporter"
+    )
     time_to_resolution: Mapped[datetime | None]
     updated: Mapped[datetime] = mapped_column(comment="The source's own update time")
     resolution: Mapped[str | None]
@@ -165,6 +169,82 @@ class JiraStatus(Base):
     status_id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
     category: Mapped[str] = mapped_column(Enum(*STATUS_CATEGORIES, name="status_category"))
+
+
+class JiraPriority(Base):
+    """A priority of a Jira instance."""
+
+    __tablename__ = "jira_priorities"
+    __table_args__ = ({"comment": "Priorities of each Jira instance by id."},)
+
+    tenant_id: Mapped[Tenant]
+    connection_id: Mapped[int] = reference("connections.id", primary_key=True, index=False)
+    priority_id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    description: Mapped[str | None]
+    deleted_at: Mapped[datetime | None] = mapped_column(comment="When the source no longer had it")
+
+
+class JiraVersion(Base):
+    """A version of a Jira project."""
+
+    __tablename__ = "jira_versions"
+    __table_args__ = ({"comment": "Versions of Jira projects, with the days on which they are to come out or did."},)
+
+    tenant_id: Mapped[Tenant]
+    connection_id: Mapped[int] = reference("connections.id", primary_key=True, index=False)
+    version_id: Mapped[str] = mapped_column(primary_key=True)
+    sync_scope_id: Mapped[int | None] = reference("sync_scopes.id", ondelete="SET NULL")
+    external_project_id: Mapped[str | None]
+    name: Mapped[str]
+    description: Mapped[str | None]
+    is_archived: Mapped[bool]
+    is_released: Mapped[bool]
+    start_on: Mapped[date | None]
+    release_on: Mapped[date | None]
+    synced_at: Mapped[datetime] = mapped_column(comment="When it was fetched as it is here for the first time")
+    deleted_at: Mapped[datetime | None] = mapped_column(comment="When the source no longer had it")
+
+
+class JiraBoard(Base):
+    """A board of a Jira instance."""
+
+    __tablename__ = "jira_boards"
+    __table_args__ = ({"comment": "Boards of each Jira instance; several may show one sprint."},)
+
+    tenant_id: Mapped[Tenant]
+    connection_id: Mapped[int] = reference("connections.id", primary_key=True, index=False)
+    board_id: Mapped[str] = mapped_column(primary_key=True)
+    sync_scope_id: Mapped[int | None] = reference("sync_scopes.id", ondelete="SET NULL")
+    name: Mapped[str]
+    kind: Mapped[str | None] = mapped_column(comment="scrum, kanban or simple")
+    project_key: Mapped[str | None]
+    synced_at: Mapped[datetime] = mapped_column(comment="When it was fetched as it is here for the first time")
+    deleted_at: Mapped[datetime | None] = mapped_column(comment="When the source no longer had it")
+
+
+class JiraSprint(Base):
+    """A sprint of a Jira instance, whichever boards show it."""
+
+    __tablename__ = "jira_sprints"
+    __table_args__ = (
+        {"comment": "Sprints of each Jira instance; what the issues in them say of them follows this table."},
+    )
+
+    tenant_id: Mapped[Tenant]
+    connection_id: Mapped[int] = reference("connections.id", primary_key=True, index=False)
+    sprint_id: Mapped[str] = mapped_column(primary_key=True)
+    sync_scope_id: Mapped[int | None] = reference("sync_scopes.id", ondelete="SET NULL")
+    board_id: Mapped[str | None] = mapped_column(comment="Of the board that it was made on")
+    name: Mapped[str]
+    state: Mapped[str] = mapped_column(comment="future, active or closed")
+    goal: Mapped[str | None]
+    start_at: Mapped[datetime | None] = mapped_column(comment="As planned")
+    end_at: Mapped[datetime | None] = mapped_column(comment="As planned")
+    activated_at: Mapped[datetime | None] = mapped_column(comment="When it was really started, where the source tells")
+    complete_at: Mapped[datetime | None]
+    synced_at: Mapped[datetime] = mapped_column(comment="When it was fetched as it is here for the first time")
+    deleted_at: Mapped[datetime | None] = mapped_column(comment="When the source no longer had it")
 
 
 class SeverityMapping(Times, Base):

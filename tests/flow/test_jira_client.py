@@ -148,6 +148,8 @@ def collected(issue: Issue) -> dict[str, Any]:
         "subtasks": issue.subtasks,
         "linked_issues": tuple((link["direction"], link["key"]) for link in issue.linked_issues),
         "comments_count": issue.comments_count,
+        "worklogs_count": issue.worklogs_count,
+        "first_response_at": issue.first_response_at,
         "created_at": issue.created_at,
         "updated_at": issue.updated_at,
         "resolved_at": issue.resolved_at,
@@ -181,6 +183,7 @@ collected_names = (
     *("status_category", "priority", "severity", "resolution", "labels", "components", "fix_versions"),
     *("assignee_id", "reporter_id", "creator_id", "parent_key", "epic_key", "story_points"),
     *("original_estimate_seconds", "time_spent_seconds", "subtasks", "linked_issues", "comments_count"),
+    *("worklogs_count", "first_response_at"),
     *("created_at", "updated_at", "resolved_at", "due_on", "changes"),
 )
 
