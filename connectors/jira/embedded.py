@@ -52,13 +52,9 @@ def with_whole_parts(api: JiraApi, external_id: str, fields: msgspec.Raw) -> msg
         return fields  # parse says what is wrong with it
     whole: dict[str, Any] = {}
     if _is_short(parts.comment, COMMENTS_KEPT_COUNT):
-        whole["comment"] = _read(
-            api, f"issue/{external_id}/comment", "comments", COMMENTS_PAGE_COUNT, COMMENTS_KEPT_COUNT
-        )
+        whole["comment"] = _read(api, external_id, "comment", COMMENTS_PAGE_COUNT, COMMENTS_KEPT_COUNT)
     if _is_short(parts.worklog, WORKLOGS_KEPT_COUNT):
-        whole["worklog"] = _read(
-            api, f"issue/{external_id}/worklog", "worklogs", WORKLOGS_KEPT_COUNT, WORKLOGS_KEPT_COUNT
-        )
+        whole["worklog"] = _read(api, external_id, "worklog", WORKLOGS_KEPT_COUNT, WORKLOGS_KEPT_COUNT)
     found = {name: part for name, part in whole.items() if part is not None}
     return msgspec.Raw(msgspec.json.encode(_MEMBERS.decode(fields) | found)) if found else fields
 

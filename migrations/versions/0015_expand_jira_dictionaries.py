@@ -20,19 +20,16 @@ COMMENTS = {
     "time_to_first_response": "The first comment by a person who is not the reporter",
 }
 
+OF_THE_TENANT = "tenant_id = (SELECT nullif(current_setting('plumbline.tenant_id', true), '')::bigint)"
 ROW_SECURITY = (
     "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
     "ALTER TABLE {table} FORCE ROW LEVEL SECURITY",
     "CREATE POLICY workers ON {table} TO plumbline_workers USING (true) WITH CHECK (true)",
     (
-        "CREATE POLICY tenant ON {table} TO plumbline_api USING "
-        "(tenant_id = (SELECT nullif(current_setting('plumbline.tenant_id', true), '')::bigint))"
+        f"CREATE POLICY tenant ON {{table}} TO plumbline_api USING ({OF_THE_TENANT}) WITH CHECK ({OF_THE_TENANT} AND "
+        "(EXISTS (SELECT FROM connections p WHERE p.id = {table}.connection_id){more}))"
     ),
     "GRANT SELECT ON {table} TO plumbline_api",
-)
-NAMES_OWN = (
-    "CREATE POLICY names_own ON {table} AS RESTRICTIVE FOR ALL TO plumbline_api USING (true) WITH CHECK "
-    "(EXISTS (SELECT FROM connections p WHERE p.id = {table}.connection_id){more})"
 )
 SCOPE = " AND (sync_scope_id IS NULL OR EXISTS (SELECT FROM sync_scopes p WHERE p.id = {table}.sync_scope_id))"
 
@@ -128,9 +125,9 @@ def upgrade() -> None:
     for name, comment in COMMENTS.items():
         op.alter_column("jira_table_history", name, comment=comment)
     for table in TABLES:
+        more = "" if table == "jira_priorities" else SCOPE.format(table=table)
         for statement in ROW_SECURITY:
-            op.execute(statement.format(table=table))
-        op.execute(NAMES_OWN.format(table=table, more="" if table == "jira_priorities" else SCOPE.format(table=table)))
+            op.execute(statement.format(table=table, more=more))
     with op.get_context().autocommit_block():
         op.create_index(
             "ix_jira_table_history_sprint",
