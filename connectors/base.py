@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -198,6 +199,14 @@ class Webhooks(msgspec.Struct, frozen=True, kw_only=True):
     """`remove(connector, scopes, url)` takes them away; those that are not there are no trouble."""
 
 
+BringResults = Callable[[Any, ScopeSpec, str, Path], Path | None]
+"""`bring_results(connector, scope, external_id, into)`: the folder or archive with the results of one `TestLaunch`.
+
+What is fetched is put into the folder `into`. None: they are still being written. Raises `GoneError` where they are
+there no longer, and `BadRecordError` where there are none, or none that may be read.
+"""
+
+
 class ConnectorKind(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the registry: everything the rest of the system knows about a vendor."""
 
@@ -213,6 +222,8 @@ class ConnectorKind(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a scope is a repository of code."""
     webhooks: Webhooks | None = None
     """None: it is polled only."""
+    bring_results: BringResults | None = None
+    """How the results of a launch of tests are brought here; None: it has none."""
 
 
 Load = Literal["well", "strained", "absent", "unclear"]

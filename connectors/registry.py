@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from connectors.allure import streams as allure
 from connectors.base import ConnectorKind
 from connectors.github import streams as github
 from connectors.gitlab import streams as gitlab
 from connectors.jira import streams as jira
 from models.errors import UsageError
 
-KINDS: Mapping[str, ConnectorKind] = {each.kind: each for each in (github.KIND, gitlab.KIND, jira.KIND)}
-"""Polled sources. Allure results are files and come in through `connectors.allure.results`."""
+KINDS: Mapping[str, ConnectorKind] = {each.kind: each for each in (allure.KIND, github.KIND, gitlab.KIND, jira.KIND)}
+"""Polled sources. What people and CI jobs hand over themselves is of the kind `upload`, which nobody is asked for."""
 
 
 def kind(name: str) -> ConnectorKind:

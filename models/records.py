@@ -454,6 +454,31 @@ class TestReport(Record, frozen=True, kw_only=True):
     rejected_count: int
 
 
+class TestLaunch(Record, frozen=True, kw_only=True):
+    """What a source shows of a launch before its results are read: enough to know whether they have been.
+
+    A launch that several jobs made together is several of these, under one `launch_key`.
+    """
+
+    external_id: str
+    """Unique in the connection."""
+    launch_key: str
+    name: str
+    fingerprint: str
+    """Another one means that there is something to read."""
+    commit_sha: str | None = None
+    branch: str | None = None
+    build_name: str | None = None
+    ci_url: str | None = None
+    results_path: str | None = None
+    """Where in the archive the results lie, a shell pattern; None: wherever they are found."""
+    summary: Mapping[str, int] | None = None
+    """How many tests ended how, where the source counts them."""
+    started_at: datetime | None = None
+    updated_at: datetime
+    """When it was last added to, by the source's clock."""
+
+
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """What one or many payloads became. Promoting it twice, or in another order, changes nothing."""
 
@@ -472,6 +497,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     jobs: tuple[PipelineJob, ...] = ()
     environments: tuple[Environment, ...] = ()
     deployments: tuple[Deployment, ...] = ()
+    launches: tuple[TestLaunch, ...] = ()
     accounts: tuple[Account, ...] = ()
 
     @classmethod

@@ -21,7 +21,7 @@ from connectors import registry
 from connectors.base import Connector, Page, Stream, Window
 from models.errors import ForbiddenResourceError, GoneError, PlumblineError, UsageError, Verdict
 from models.rules.windows import MOST_ROWS, MOST_WINDOWS, Span, cut, pieces
-from models.store import capture, connections, jira_dictionaries, watermarks, windows
+from models.store import capture, connections, jira_dictionaries, launches, watermarks, windows
 from models.store.session import assert_no_transaction, commit_without_waiting
 from tasks.steps import Source, in_batches, load_source, opened, stage_and_promote
 from workers.queues import Queue
@@ -266,6 +266,9 @@ def _collect(job: Job, source: Source, connector: Connector, stream: Stream, win
         is_complete = windows.finish(session, window_id, job_id=job.id)
         if is_complete or not window.is_backfill:
             job.enqueue(session, "summarise.all")
+        if source.kind.bring_results is not None:
+            for launch_key in launches.due(session, source.scope.id):
+                job.enqueue(session, "ingest.launch", scope_id=source.scope.id, launch_key=launch_key)
 
 
 def _lay_down(session: Session, window_id: int, error: PlumblineError) -> None:

@@ -57,8 +57,8 @@ def checked_name(name: str) -> str:
     return name
 
 
-def checked_url(url: str) -> str:
-    """An instance's address without a slash at its end.
+def checked_url(url: str, *, may_be_directory: bool = False) -> str:
+    """An instance's address without a slash at its end; that of a directory only where a kind has such.
 
     Raises:
         UsageError: it is none, or it holds what does not belong into it. The message never repeats credentials.
@@ -70,7 +70,8 @@ def checked_url(url: str) -> str:
         raise UsageError("The URL cannot be read; give one such as https://gitlab.example.com.") from None
     if "@" in parts.netloc:
         raise UsageError("The URL holds credentials; give the user with --user and the token with --token-env.")
-    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+    is_directory = may_be_directory and parts.scheme == "file" and parts.hostname is None and parts.path.startswith("/")
+    if not is_directory and (parts.scheme not in {"http", "https"} or not parts.hostname or port == 0):
         raise UsageError(
             f"{url!r} is no http or https address with a host; give one such as https://gitlab.example.com."
         )

@@ -40,11 +40,13 @@ OptionOption = Annotated[
 NoTestOption = Annotated[bool, typer.Option("--no-test", help="Do not ask the instance whether the token works.")]
 
 CLOCK_REMARK_SECONDS = 30
+ALLURE = "allure"
+"""The one kind that may be a directory."""
 
 
 @group.command("add")
 def add(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="jira, gitlab or github.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="jira, gitlab, github or allure.")],
     name: NameArgument,
     url: Annotated[str, typer.Option("--url", metavar="URL", help="Address of the instance.")],
     user: UserOption = None,
@@ -64,6 +66,7 @@ def add(
         plumbline connection add gitlab work --url https://git.acme.com --token-env T
         plumbline connection add jira site --url https://acme.atlassian.net \
             --user me@acme.com --token-stdin < token.txt
+        plumbline connection add allure nightly --url file:///srv/allure
     """
     from admin.cli.process import ready
     from connectors import registry
@@ -81,7 +84,7 @@ def add(
         id=0,
         kind=kind,
         name=arguments.checked_name(name),
-        base_url=arguments.checked_url(url),
+        base_url=arguments.checked_url(url, may_be_directory=kind == ALLURE),
         auth=_auth(arguments.read_token(token_env, from_stdin=token_stdin), user),
         options=arguments.pairs(option, "--option"),
     )
@@ -155,7 +158,7 @@ def change(
         id=row.id,
         kind=row.kind,
         name=name,
-        base_url=row.base_url if url is None else arguments.checked_url(url),
+        base_url=row.base_url if url is None else arguments.checked_url(url, may_be_directory=row.kind == ALLURE),
         auth=new_auth,
         options={key: value for key, value in merged.items() if value is not None},
     )
@@ -273,7 +276,7 @@ def resume(name: NameArgument) -> None:
     key = process.gate.key_of(row.id) if process.gate else None
     if process.gate and key:
         process.gate.forget(key)
-    if row.kind != "allure":
+    if row.kind != "upload":
         ask(process, "collect.sync_all", connection=name)
     output.say(f"The connection {name} is active, and its syncs go on where they stopped.")
 
@@ -347,8 +350,8 @@ def _probed(spec: ConnectionSpec, *, is_wanted: bool) -> Probe | None:
 
 
 def _refuse_uploads(kind: str) -> None:
-    if kind == "allure":
-        raise UsageError("Allure results are files, not a connection; `plumbline ingest allure PATH` takes them in.")
+    if kind == "upload":
+        raise UsageError("Uploads make their connection themselves; `plumbline ingest allure PATH` takes results in.")
 
 
 def _auth(token: str | None, user: str | None) -> dict[str, str]:

@@ -146,7 +146,7 @@ def _connections(process: Runtime) -> Iterator[Finding]:
         scopes = connections.scopes(session)
         backfilled = {each.sync_scope_id for each in windows.backfills(session)}
     for row in rows:
-        if row.kind == "allure":
+        if row.kind == "upload":
             continue
         name = f"connection {row.name}"
         now = datetime.now(UTC)

@@ -193,7 +193,7 @@ def _freshness(found: Report) -> None:
                 "scope": row["scope"],
                 "complete_until": output.readable(row["complete_until"])
                 if row["complete_until"]
-                else ("as handed in" if row["kind"] == "allure" else "never synced"),
+                else ("as handed in" if row["kind"] == "upload" else "never synced"),
                 "age": output.ago(row["complete_until"], found.as_of) if row["complete_until"] else "-",
                 "open_rejects": f"{row['open_rejects']:,}",
                 "trouble": output.readable(row["last_error"]),

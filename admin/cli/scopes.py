@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 
 from admin.cli import arguments, hooks, output
 from models.errors import GoneError, UsageError
+
+if TYPE_CHECKING:
+    from connectors.base import ConnectorKind
 
 app = typer.Typer()
 group = typer.Typer(no_args_is_help=True, help="Projects of a connection that are read.")
@@ -19,7 +22,12 @@ app.add_typer(group, name="scope")
 @group.command("add")
 def add(
     connection: Annotated[str, typer.Argument(metavar="CONNECTION", help="Name of the connection.")],
-    key: Annotated[str, typer.Argument(metavar="KEY", help="Jira project key, or GitLab project path or id.")],
+    key: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY", help="Jira project key, GitLab project path or id, Allure folder or server project."
+        ),
+    ],
     project: Annotated[
         str | None, typer.Option("--project", metavar="TITLE", help="Our project; the source's title where not given.")
     ] = None,
@@ -53,7 +61,7 @@ def add(
         row = connections.connection(session, connection)
         if connections.scopes(session, connection=connection, key=key):
             raise UsageError(f"The connection has the scope {key!r} already.")
-    if row.kind == "allure":
+    if row.kind == "upload":
         raise UsageError("Uploads make their scopes themselves; see `plumbline ingest allure --help`.")
     title = key
     if not no_check:
@@ -68,7 +76,7 @@ def add(
         project_id = connections.ensure_project(
             session, tenant_id, project_title, timezone=process.settings.reporting_timezone
         )
-        repository = f"{urlsplit(row.base_url).netloc}/{key}" if registry.kind(row.kind).is_forge else None
+        repository = _repository(registry.kind(row.kind), row, key)
         repository_id = repository and connections.ensure_repository(
             session, tenant_id, project_id, provider=row.kind, external_id=repository, title=title
         )
@@ -99,6 +107,13 @@ def add(
     if repository:
         output.say(f"Its repository is {repository}.")
     output.say(f"Beat syncs it within minutes; `plumbline sync {connection} --scope {key} --wait` does it now.")
+
+
+def _repository(kind: ConnectorKind, row: Any, key: str) -> str | None:
+    """What the repository of a scope is known by; test cases need one, whatever they were tested with."""
+    if kind.is_forge:
+        return f"{urlsplit(row.base_url).netloc}/{key}"
+    return f"{row.name}/{key}" if kind.bring_results is not None else None
 
 
 @group.command("list")

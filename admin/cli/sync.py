@@ -68,10 +68,10 @@ def check(session: Session, connection: str | None, scope: str | None, stream: s
 
     if connection is not None:
         row = connections.connection(session, connection)
-        if row.kind == "allure":
+        if row.kind == "upload":
             raise UsageError("Uploads have nothing to sync; `plumbline ingest allure PATH` takes results in.")
         require_active(row)
-    rows = [row for row in connections.scopes(session, connection=connection) if row.kind != "allure"]
+    rows = [row for row in connections.scopes(session, connection=connection) if row.kind != "upload"]
     if not rows:
         where = f"The connection {connection!r} has no scopes" if connection else "There are no scopes"
         raise UsageError(f"{where} yet; `plumbline scope add {connection or 'CONNECTION'} KEY` adds one.")

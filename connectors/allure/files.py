@@ -45,6 +45,11 @@ class ResultFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    @property
+    def folder(self) -> Path:
+        """Where they lie."""
+        return self._folder
+
     @cached_property
     def results(self) -> list[str]:
         """The result files, sorted. Only the name makes one: an attachment may look like a result."""
@@ -121,6 +126,11 @@ def in_folder(folder: Path) -> ResultFiles:
     if not files.results:
         raise _no_results(str(folder), in_report=any(map(_is_report, (folder, *folder.resolve().parents[:2]))))
     return files
+
+
+def holds_results(folder: Path) -> bool:
+    """Whether a result file lies directly in a folder."""
+    return bool(ResultFiles(folder).results)
 
 
 def somewhere_in(folder: Path, *, archive_name: str) -> ResultFiles:

@@ -17,6 +17,8 @@ from models.errors import NotFoundError, UsageError
 
 UPLOADS = "uploads"
 """Name of the connection that stands for test results that are handed to us as files."""
+UPLOAD = "upload"
+"""Its kind; there is nobody to ask."""
 
 
 def default_tenant(session: Session) -> int:
@@ -316,7 +318,7 @@ def ensure_upload_scope(session: Session, tenant_id: int, *, project: str, timez
         text(
             """
             INSERT INTO connections (tenant_id, kind, name, base_url, auth)
-            VALUES (:tenant, 'allure', :name, 'file:', :auth) ON CONFLICT (tenant_id, name) DO NOTHING
+            VALUES (:tenant, 'upload', :name, 'file:', :auth) ON CONFLICT (tenant_id, name) DO NOTHING
             """
         ),
         {"tenant": tenant_id, "name": UPLOADS, "auth": auth},
@@ -325,7 +327,7 @@ def ensure_upload_scope(session: Session, tenant_id: int, *, project: str, timez
         text("SELECT id, kind, status FROM connections WHERE tenant_id = :tenant AND name = :name"),
         {"tenant": tenant_id, "name": UPLOADS},
     ).one()
-    if uploads.kind != "allure":
+    if uploads.kind != UPLOAD:
         raise UsageError(f"The connection {UPLOADS!r} is of kind {uploads.kind}, and uploads need that name.")
     if uploads.status != "active":
         raise UsageError(f"Uploads are {uploads.status}; `plumbline connection resume {UPLOADS}` lets them in again.")

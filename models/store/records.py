@@ -21,6 +21,7 @@ from models.store.jira_dictionaries import (
     write_statuses,
     write_versions,
 )
+from models.store.launches import write_launches
 from models.store.pipelines import write_jobs, write_pipelines
 from models.store.repositories import write_owner_files, write_repositories
 from models.store.sync import Target
@@ -51,6 +52,7 @@ def write(session: Session, target: Target, batch: Batch, *, fetched_at: datetim
         .plus(write_jobs(session, target, batch.jobs, fetched_at=fetched_at))
         .plus(write_environments(session, target, batch.environments, fetched_at=fetched_at))
         .plus(write_deployments(session, target, batch.deployments, fetched_at=fetched_at))
+        .plus(write_launches(session, target, batch.launches, fetched_at=fetched_at))
         .plus(write_repositories(session, target, batch.repositories))
         .plus(write_owner_files(session, target, batch.owner_files))
         # Last, because every scope of an instance writes to that one table.

@@ -99,6 +99,19 @@ INSERT_RUN = text(
     """
 )
 
+# People may have written to the run; it stays, with what the new report says.
+TAKE_OVER_RUN = text(
+    """
+    UPDATE test_runs t SET allure_report_id = r.id, title = r.name,
+        execution_date = COALESCE(r.execution_started_at, t.execution_date), started_at = r.execution_started_at,
+        completed_at = r.execution_stopped_at, environment = r.environment ->> 'environment',
+        build_version = r.build_name, commit_sha = r.commit_sha, branch = r.branch, ci_url = :ci_url,
+        updated_at = now()
+    FROM allure_report r WHERE t.allure_report_id = :replaced AND r.id = :report
+    RETURNING t.id
+    """
+)
+
 INSERT_RESULTS = text(
     f"""
     INSERT INTO test_run_results (test_run_id, test_case_id, status, execution_time, error_message, stack_trace,
@@ -164,14 +177,7 @@ def begin_report(session: Session, target: Target, report: TestReport) -> tuple[
         },
     ).one()
     if not row.is_complete:
-        session.execute(
-            text(
-                "DELETE FROM allure_steps WHERE scenario_id IN "
-                "(SELECT id FROM allure_scenarios WHERE allure_report_id = :report)"
-            ),
-            {"report": row.id},
-        )
-        session.execute(text("DELETE FROM allure_scenarios WHERE allure_report_id = :report"), {"report": row.id})
+        _empty(session, row.id)
     return row.id, row.is_complete
 
 
@@ -226,6 +232,7 @@ def finish_report(
     ci_url: str | None,
     rejected_count: int,
     ingested_at: datetime,
+    replaced_id: int | None = None,
 ) -> dict[str, Any]:
     """Turn a loaded report into a test run with its cases and results.
 
@@ -238,6 +245,7 @@ def finish_report(
         ci_url: where it ran.
         rejected_count: files that could not be read.
         ingested_at: stands in where no result says when it ran.
+        replaced_id: an earlier report of the same launch, which this one takes the place of.
 
     Returns:
         Counts: attempts, tests, passed, failed, broken, skipped, unknown, rejected.
@@ -247,10 +255,34 @@ def finish_report(
     session.execute(UPSERT_SUITES, ids)
     session.execute(UPSERT_CASES, ids)
     session.execute(LINK_CASES, ids)
-    run_id = session.execute(INSERT_RUN, {**ids, "ci_url": ci_url, "ingested_at": ingested_at}).scalar_one()
+    run_id = None
+    if replaced_id is not None:
+        run_id = session.execute(TAKE_OVER_RUN, {**ids, "replaced": replaced_id, "ci_url": ci_url}).scalar_one_or_none()
+        session.execute(text("DELETE FROM test_run_results WHERE test_run_id = :run"), {"run": run_id})
+    if run_id is None:
+        run_id = session.execute(INSERT_RUN, {**ids, "ci_url": ci_url, "ingested_at": ingested_at}).scalar_one()
     session.execute(INSERT_RESULTS, {**ids, "run": run_id})
     summary = session.execute(COMPLETE_REPORT, {**ids, "rejected": rejected_count}).scalar_one()
+    if replaced_id is not None:
+        _empty(session, replaced_id)
+        session.execute(
+            text("UPDATE allure_launches SET allure_report_id = :report WHERE allure_report_id = :replaced"),
+            {"report": report_id, "replaced": replaced_id},
+        )
+        session.execute(text("DELETE FROM allure_report WHERE id = :report"), {"report": replaced_id})
     return dict(summary)
+
+
+def _empty(session: Session, report_id: int) -> None:
+    """Take the attempts and steps out of a report."""
+    session.execute(
+        text(
+            "DELETE FROM allure_steps WHERE scenario_id IN "
+            "(SELECT id FROM allure_scenarios WHERE allure_report_id = :report)"
+        ),
+        {"report": report_id},
+    )
+    session.execute(text("DELETE FROM allure_scenarios WHERE allure_report_id = :report"), {"report": report_id})
 
 
 def fail_report(session: Session, report_id: int) -> None:

@@ -33,7 +33,7 @@ from sqlalchemy.orm import Session
 
 from models.errors import UsageError
 from models.records import Batch
-from models.store import deployments, gitlab, jira, pipelines, watermarks
+from models.store import deployments, gitlab, jira, launches, pipelines, watermarks
 from models.store.copy import copy_rows
 from models.store.session import Database
 from models.store.sync import Target
@@ -149,6 +149,18 @@ SUBJECTS: Mapping[str, Subject] = {
             reference="{0}.external_id",
             label="{0}.action || ' ' || {0}.external_id",
             rows=lambda _session, target, batch, _at: gitlab.event_rows(target, batch.events),
+        ),
+        is_forgotten_there=True,
+    ),
+    "launches": Subject(
+        objects=Part(
+            table=launches.LAUNCHES,
+            columns=launches.COLUMNS,
+            key=launches.KEY,
+            time="source_updated_at",
+            reference="{0}.external_id",
+            label="{0}.external_id",
+            rows=lambda _session, target, batch, at: launches.launch_rows(target, batch.launches, at),
         ),
         is_forgotten_there=True,
     ),

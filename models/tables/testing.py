@@ -178,6 +178,41 @@ class AllureReport(Times, Base):
     content_hash: Mapped[str]
 
 
+class AllureLaunch(Base):
+    """A launch of tests at a source, or the part of one that one job made, and what was read of it."""
+
+    __tablename__ = "allure_launches"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "connection_id", "external_id"),
+        Index("ix_allure_launches_sync_scope_id_launch_key", "sync_scope_id", "launch_key"),
+        {"comment": "Launches of tests at their sources: which there are, and which state of each was read."},
+    )
+
+    id: Mapped[Id]
+    tenant_id: Mapped[int] = reference("tenants.id", index=False)
+    connection_id: Mapped[int] = reference("connections.id")
+    sync_scope_id: Mapped[int] = reference("sync_scopes.id", index=False)
+    project_id: Mapped[int] = reference("projects.id")
+    repository_id: Mapped[int | None] = reference("repositories.id")
+    external_id: Mapped[str]
+    launch_key: Mapped[str] = mapped_column(comment="Parts with one key are one launch, e.g. the jobs of a pipeline")
+    name: Mapped[str]
+    fingerprint: Mapped[str] = mapped_column(comment="Of what the source has")
+    commit_sha: Mapped[str | None]
+    branch: Mapped[str | None]
+    build_name: Mapped[str | None]
+    ci_url: Mapped[str | None]
+    results_path: Mapped[str | None] = mapped_column(comment="Where in an archive the results lie, a shell pattern")
+    summary: Mapped[dict[str, Any] | None] = mapped_column(comment="The source's own counts by status")
+    started_at: Mapped[datetime | None]
+    source_updated_at: Mapped[datetime]
+    synced_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
+    read_fingerprint: Mapped[str | None] = mapped_column(comment="Of what was read last; NULL: nothing yet")
+    allure_report_id: Mapped[int | None] = reference("allure_report.id", ondelete="SET NULL")
+    trouble: Mapped[str | None] = mapped_column(comment="Why its results are not read; tried again when they change")
+
+
 class AllureScenario(Base):
     """One attempt of one test in a report."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from connectors import registry
+from connectors.allure.simulator import AllureServerSimulator
 from connectors.base import ConnectionSpec, Connector, Item, OpenGate, ParseContext, ScopeSpec, Window
 from connectors.github.simulator import GitHubSimulator
 from connectors.gitlab.simulator import GitLabSimulator
@@ -17,6 +18,7 @@ from models.records import Batch
 from models.store.verify import SUBJECTS
 
 SIMULATORS: dict[str, Callable[[], Any]] = {
+    "allure": lambda: AllureServerSimulator(runs=5),
     "github": lambda: GitHubSimulator(pull_requests=12, issues=12),
     "gitlab": lambda: GitLabSimulator(merge_requests=12),
     "jira": lambda: JiraSimulator(issues=12),
@@ -51,7 +53,7 @@ def sources() -> Iterator[dict[str, Source]]:
         simulator = make()
         serving = simulator.serve()
         server = serving.__enter__()
-        auth = {"token": simulator.token} | ({"user": simulator.user} if name == "jira" else {})
+        auth = {"token": simulator.token} | ({"user": simulator.user} if hasattr(simulator, "user") else {})
         spec = ConnectionSpec(id=1, kind=name, name="sim", base_url=server.base_url, auth=auth)
         connector = registry.KINDS[name].connect(spec, OpenGate())
         opened.append((connector, serving))
@@ -68,7 +70,7 @@ def test_every_kind_has_a_simulator_and_is_entered_under_its_name() -> None:
 
 
 def test_a_kind_that_there_is_not_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(UsageError, match="github, gitlab, jira"):
+    with pytest.raises(UsageError, match="allure, github, gitlab, jira"):
         registry.kind("gopher")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from fakes.worker import InProcessWorker
 
+from connectors.allure.simulator import AllureServerSimulator
 from connectors.base import OpenGate
 from connectors.github.simulator import GitHubSimulator
 from connectors.gitlab.simulator import GitLabSimulator
@@ -52,11 +53,13 @@ def scene(worker: InProcessWorker, source: str, *, objects: int, seed: int = 1, 
         simulator = GitLabSimulator(merge_requests=objects, seed=seed, **options)
     elif source == "github":
         simulator = GitHubSimulator(pull_requests=objects - objects // 3, issues=objects // 3, seed=seed, **options)
+    elif source == "allure":
+        simulator = AllureServerSimulator(tests=objects, seed=seed, **options)
     else:
         simulator = JiraSimulator(issues=objects, seed=seed, deployment=source.split()[1], **options)
     with simulator.serve() as server:
         kind = source.split(maxsplit=1)[0]
         key = str(next(iter(simulator.world.projects)))
-        user = "sim@example.test" if source == "jira cloud" else None
+        user = {"jira cloud": "sim@example.test", "allure": "viewer"}.get(source)
         scope_id = worker.add_scope(kind, server.base_url, key, token="sim-token", user=user)
         yield Scene(worker, simulator, scope_id)

@@ -7,6 +7,7 @@ Use it where a test is about what tasks do to the database. Where it is about pr
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -61,7 +62,16 @@ class InProcessWorker:
         runtime._current = self._runtime_before
 
     def add_scope(
-        self, kind: str, base_url: str, key: str, *, token: str, user: str | None = None, project: str = "Shop"
+        self,
+        kind: str,
+        base_url: str,
+        key: str,
+        *,
+        token: str,
+        user: str | None = None,
+        project: str = "Shop",
+        options: Mapping[str, Any] | None = None,
+        scope_options: Mapping[str, Any] | None = None,
     ) -> int:
         """A connection with one scope, as the command line adds them; returns the scope's id."""
         auth = {"token": token} | ({"user": user} if user else {})
@@ -74,11 +84,11 @@ class InProcessWorker:
                 name=f"{kind}-{key}",
                 base_url=base_url,
                 auth=secrets.encrypt(self.settings, auth),
-                options={},
+                options=options or {},
             )
             project_id = connections.ensure_project(session, tenant_id, project, timezone="UTC")
             repository_id = None
-            if registry.kind(kind).is_forge:
+            if registry.kind(kind).is_forge or registry.kind(kind).bring_results is not None:
                 repository_id = connections.ensure_repository(
                     session, tenant_id, project_id, provider=kind, external_id=f"{base_url}/{key}", title=key
                 )
@@ -88,7 +98,7 @@ class InProcessWorker:
                 external_key=key,
                 project_id=project_id,
                 repository_id=repository_id,
-                options={},
+                options=scope_options or {},
             )
 
     def run(self, task: str, *, deadline_seconds: float = 60, **args: Any) -> Row[Any]:
