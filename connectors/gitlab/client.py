@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ import requests
 from gitlab import Gitlab
 
 from connectors.base import ConnectionSpec, Page, Probe, RateGate, ScopeSpec, Window
+from connectors.download import Downloads
 from connectors.gitlab import names
 from connectors.gitlab.activity import Events
 from connectors.gitlab.api import LIST, Api, Reader
@@ -90,6 +92,13 @@ class GitLabConnector:
         credential = self._gitlab._auth  # noqa: SLF001
         request = requests.Request("GET", spec.base_url, headers=self._gitlab.headers, auth=credential)
         self._api = Api(self._gitlab, policy, dict(self._gitlab.session.prepare_request(request).headers))
+        self._downloads = Downloads(
+            dict(self._gitlab.session.prepare_request(request).headers),
+            gate,
+            gate_key_of(spec.base_url, token),
+            limits_of(spec.options),
+            verify,
+        )
         self._pool = ThreadPoolExecutor(FETCHERS_COUNT, thread_name_prefix="gitlab")
         self._project_ids: dict[str, int] = {}
         self._graphql = GraphQL(self._api, is_wanted=graphql == "auto")
@@ -195,6 +204,11 @@ class GitLabConnector:
                 f"/projects/{self._project_id(scope)}/hooks", page=page_number, per_page=100
             )
             yield from map(bytes, rows)
+
+    def download(self, scope: ScopeSpec, path: str, into: Path, *, largest_bytes: int) -> None:
+        """Write a file of a project into a new file of ours, wherever GitLab keeps it; see `connectors.download`."""
+        url = f"{self._gitlab.api_url}/projects/{self._project_id(scope)}{path}"
+        self._downloads.fetch(url, into, largest_bytes=largest_bytes)
 
     def close(self) -> None:
         """Close sockets and threads; what is under way is waited for, what has not begun is dropped."""

@@ -21,6 +21,7 @@ import msgspec
 
 from connectors.base import Item, Page, ParseContext
 from connectors.decoding import Time, decoded
+from connectors.gitlab import artifacts
 from connectors.gitlab.api import LIST, PAGE_ROWS_COUNT, Api, Failures, decoded_rows, next_link
 from connectors.gitlab.people import People, User
 from connectors.gitlab.updates import AHEAD_COUNT, NumberedListing, Row, by_update, oldest_update, one_by_one, pages_of
@@ -273,7 +274,8 @@ def parse_job(payload: bytes, context: ParseContext) -> Batch:
         duration_seconds=shown.duration if shown.finished_at else None,
         queued_seconds=shown.queued_duration if shown.started_at else None,
     )
-    return Batch(jobs=(record,), accounts=_known(user))
+    launches = artifacts.launches_of(decoded(payload, artifacts.JOB), context) if artifacts.is_wanted(context) else ()
+    return Batch(jobs=(record,), launches=launches, accounts=_known(user))
 
 
 def _known(user: Account | None) -> tuple[Account, ...]:

@@ -110,6 +110,7 @@ class GitLabSimulator(Deliverers):
         self.webhooks = SimulatedHooks(self, seed, self._asked_project, self._page)
         self.delivery = Delivery(self.world)
         self._delivery_api = DeliveryApi(self.delivery, self.renderer, self._asked_project)
+        self.artifacts = self._delivery_api.artifacts
         self.graphql = GraphQLApi(self.world, version)
         super().__init__(
             seed=seed,

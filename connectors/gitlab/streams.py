@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from connectors.base import ConnectorKind, Stream, Webhooks
-from connectors.gitlab import hooks, names, webhooks
+from connectors.gitlab import artifacts, hooks, names, webhooks
 from connectors.gitlab.client import GitLabConnector
 from connectors.gitlab.parse import parse
 
@@ -43,6 +43,7 @@ KIND = ConnectorKind(
     connect=GitLabConnector,
     parse=parse,
     is_forge=True,
+    bring_results=artifacts.bring_results,
     webhooks=Webhooks(
         verify=webhooks.verify,
         hints=webhooks.hints,

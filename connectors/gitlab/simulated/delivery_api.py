@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from connectors.gitlab.simulated.artifacts import Artifacts
 from connectors.gitlab.simulated.asked import asked_page, choice, page_headers, refuse, time_of
 from connectors.gitlab.simulated.delivery import Delivery, Deployment, Environment, Home, Job, Pipeline
 from connectors.gitlab.simulated.model import Project, sha
@@ -39,6 +40,7 @@ class DeliveryApi:
         self._delivery = delivery
         self._renderer = renderer
         self._asked_project = asked_project
+        self.artifacts = Artifacts(delivery, self._with_ci)
 
     def routes(self) -> Iterable[Route]:
         """The endpoints, with the query parameters that each knows."""
@@ -52,6 +54,7 @@ class DeliveryApi:
             Route("GET", pipelines + "/{pipeline_id}/test_report", self._get_test_report),
             Route("GET", jobs, self._list_jobs, _PAGING | {"pagination", "order_by", "sort", "cursor", "id"}),
             Route("GET", jobs + "/{job_id}", self._get_job),
+            *self.artifacts.routes(),
             Route("GET", deployments, self._list_deployments, filters | {"environment", "status"}, is_listing=True),
             Route("GET", deployments + "/{deployment_id}", self._get_deployment),
             Route("GET", deployments + "/{deployment_id}/merge_requests", self._list_deployed, _PAGING),
@@ -181,7 +184,7 @@ class DeliveryApi:
             "user": self._renderer.person_or_none(job.person),
             "pipeline": self._pipeline_json(job.pipeline),
             "web_url": f"{WEB_URL}/{job.pipeline.project.path}/-/jobs/{job.id}",
-            "artifacts": [],
+            "artifacts": self.artifacts.shown(job.id),
             "runner": None,
             "archived": False,
             "tag_list": [],
