@@ -43,6 +43,8 @@ START_SECONDS = 90.0
 SETTLE_SECONDS = 120.0
 STOP_SECONDS = 30.0
 LOOK_SECONDS = 0.1
+SEEDED = ("--tenant", "Larkspur Logistics", "--engineers", "8", "--years", "1", "--results", "4000")
+"""A small company with a year of past, so that two tenants are seen side by side."""
 CHANGES_COUNT = 20
 LOG_LINES = 12
 TESTS_FAILED = 1
@@ -139,6 +141,8 @@ def _play(stage: _Stage, amounts: Amounts) -> str:
         second = stage.settled(database, since=began_at)
         requests = stage.requests_count() - requests_before
         step.tell(f"{counted(changed, 'object')} changed: {second}, {requests:,} requests")
+    with stage.step("A made-up company beside it, as a tenant of its own"):
+        stage.type("seed", *SEEDED, "--seed", str(amounts.seed))
     with stage.step("Summaries and read models up to date"):
         stage.type("jobs", "run", "summarise.all", "--wait")
         stage.settled(database, since=began_at)
