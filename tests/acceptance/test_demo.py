@@ -68,7 +68,7 @@ def test_demo_syncs_tests_reports_and_proves_and_leaves_nothing_behind(plumbline
     ended = plumbline("demo", *SMALL, seconds=280)
     assert ended.code == 0, ended
     steps = [line for line in ended.out.splitlines() if line[:2].strip().isdigit() and line.endswith(" s]")]
-    assert [int(line[:2]) for line in steps] == list(range(1, 14))
+    assert [int(line[:2]) for line in steps] == list(range(1, 15))
     for command in ("simulate jira", "up", "connection add", "scope add", "ingest allure", "sync --wait", "verify"):
         assert f"$ plumbline {command}" in ended.out
     for heading in (
