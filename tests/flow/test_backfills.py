@@ -182,7 +182,8 @@ def test_a_backfill_tells_its_pace_and_what_is_left(worker: InProcessWorker) -> 
 
 
 def test_urgent_work_that_waits_goes_first_and_the_window_goes_on_where_it_was(worker: InProcessWorker) -> None:
-    with gitlab(worker, 500, latency_ms=4) as (simulator, scope_id):
+    # Bound by latency on any machine: far more than a turn, whoever else is busy.
+    with gitlab(worker, 1_500, latency_ms=8) as (simulator, scope_id):
         since = (simulator.clock.now() - timedelta(days=1_000)).isoformat()
         ask(worker, "collect.sync_scope", scope_id=scope_id, stream="merge_requests", since=since)
         with worker.database.transaction() as session:
@@ -193,17 +194,17 @@ def test_urgent_work_that_waits_goes_first_and_the_window_goes_on_where_it_was(w
         run_next(worker, "collect.window")
         (window,) = windows_of(worker, "merge_requests")
         if window.state == "done":
-            pytest.fail(f"500 merge requests took {time.monotonic() - began:.1f} s, less than {TURN_SECONDS} s")
-        assert 0 < window.rows_seen < 500
+            pytest.fail(f"1,500 merge requests took {time.monotonic() - began:.1f} s, less than {TURN_SECONDS} s")
+        assert 0 < window.rows_seen < 1_500
         assert window.attempts == 0
         assert status_of_jobs(worker)["retrying"] == 1
         notes = len(simulator.requests.matching("*/notes"))
         worker.run_jobs()
         (window,) = windows_of(worker, "merge_requests")[-1:]
         assert window.state == "done"
-        assert count(worker.database, "gitlab_mr_lead_times") == 500
+        assert count(worker.database, "gitlab_mr_lead_times") == 1_500
         # Only what was fetched ahead of the page that was kept is fetched twice.
-        assert len(simulator.requests.matching("*/notes")) <= 500 + 220, notes
+        assert len(simulator.requests.matching("*/notes")) <= 1_500 + 220, notes
 
 
 def test_a_paused_connection_stops_within_two_seconds_and_goes_on_where_it_was(
