@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from factories.rows import Rows
 from factories.stack import wait_until
@@ -137,7 +138,7 @@ def test_more_bad_rows_than_a_log_names_are_all_counted(ingest: Importer) -> Non
 
 def issue(key: str, *, issue_id: str = "10001", updated_at: str = "2026-02-01") -> Issue:
     at = datetime.fromisoformat(updated_at).replace(tzinfo=UTC)
-    empty: dict[str, Any] = dict.fromkeys(Issue.__struct_fields__)
+    empty: dict[str, Any] = dict.fromkeys(field.name for field in msgspec.structs.fields(Issue) if field.required)
     lists = dict.fromkeys(("components", "fix_versions", "subtasks", "labels", "linked_issues", "changes"), ())
     given = {
         "issue_id": issue_id, "key": key, "project_key": "AB", "issue_type": "Bug", "summary": "as Jira says",
