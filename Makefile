@@ -62,6 +62,7 @@ check: lint docs-check test ## what CI runs before the demo
 bench: $(READY) ## speed as a ratio to the limit measured in the same run
 	$(BIN)/python -m benchmarks.sync
 	$(BIN)/python -m benchmarks.scale_out
+	$(BIN)/python -m benchmarks.capture
 	$(BIN)/python -m benchmarks.freshness
 
 .PHONY: lock

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from connectors.base import Item
-from models.store import connections, sync
+from models.store import capture, connections, sync
 from tasks.steps import load_source, promote
 from workers.queues import Queue
 from workers.retry import RetryPolicy
@@ -55,6 +55,7 @@ def replay_scope(job: Job, *, scope_id: int, stream: str | None = None, **_later
         after = ""
         while True:
             with job.transaction() as session:
+                capture.say_backfill(session)
                 page = sync.staged_payloads(session, scope_id, each.name, after=after, limit=PAGE_SIZE)
                 if not page:
                     break

@@ -104,7 +104,8 @@ END
 
 # What the statements over a table's rows are made of. In them `r` is a row, of an update the row as it is, and `o` the
 # row as it was. Of an update a field is written only where it changed: most do not, and building less is what makes
-# capture cheap. Where a secret is shown as `***`, so is what was there before.
+# capture cheap. Fields come in the order of jsonb, by length and then by letter, which saves it sorting them: a quarter
+# of the time that a whole row takes. Where a secret is shown as `***`, so is what was there before.
 CAPTURE_PARTS = r"""
 BEGIN
     SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.position),
@@ -119,7 +120,8 @@ BEGIN
     WHERE i.indrelid = relation AND i.indisprimary;
 
     WITH fields AS (
-        SELECT attnum AS position, format('%I', attname) AS quoted, to_json(attname::text) || ':' AS label,
+        SELECT row_number() OVER (ORDER BY octet_length(attname::text), attname) AS position,
+            format('%I', attname) AS quoted, to_json(attname::text) || ':' AS label,
             replace(shown ->> attname, '$', 'o') AS shown_before, replace(shown ->> attname, '$', 'r') AS shown_after
         FROM pg_attribute
         WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
@@ -173,8 +175,9 @@ BEGIN
     SELECT * INTO part FROM capture_parts(TG_RELID, TG_ARGV[0]::text[], TG_ARGV[1]::jsonb);
 
     IF TG_OP = 'UPDATE' THEN
-        EXECUTE format('SELECT (SELECT count(*) FROM old_rows) = (SELECT count(*) FROM '
-            '(SELECT %1$s FROM old_rows INTERSECT SELECT %1$s FROM new_rows) AS k)', part.key_names) INTO is_in_place;
+        EXECUTE format('SELECT count(o) = count(*) AND count(r) = count(*) AND count(DISTINCT (%1$s)) = count(*) '
+            'FROM (SELECT true AS o, %1$s FROM old_rows) AS b FULL JOIN (SELECT true AS r, %1$s FROM new_rows) AS a '
+            'USING (%1$s)', part.key_names) INTO is_in_place;
         IF NOT is_in_place THEN
             rows_before := '(SELECT * FROM old_rows EXCEPT ALL SELECT * FROM new_rows)';
             rows_after := '(SELECT * FROM new_rows EXCEPT ALL SELECT * FROM old_rows)';
@@ -254,7 +257,7 @@ def upgrade() -> None:
     # it would compile for longer than the statement runs. The join of 100,000 wide rows would go through the disk.
     op.execute(
         f"CREATE FUNCTION capture_changes() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER {path} "
-        "SET timezone = 'UTC' SET standard_conforming_strings = on SET jit = off SET work_mem = '64MB' "
+        "SET timezone = 'UTC' SET standard_conforming_strings = on SET jit = off SET work_mem = '256MB' "
         f"AS $$ {CAPTURE_CHANGES} $$"
     )
     # A trigger's arguments become SQL that runs with the owner's rights: nobody else may make such a trigger.

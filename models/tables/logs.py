@@ -113,10 +113,8 @@ class ChangeLog(Base):
     __tablename__ = "change_log"
     __table_args__ = (
         Index("ix_change_log_record", "table_name", "record_id", "changed_at"),
-        Index("ix_change_log_changed_at", "changed_at"),
-        Index("ix_change_log_type", "change_type", "changed_at"),
-        Index("ix_change_log_transaction", "transaction_id"),
-        Index("ix_change_log_table_type", "table_name", "change_type", "changed_at"),
+        Index("ix_change_log_changed_at", "changed_at", postgresql_using="brin"),
+        Index("ix_change_log_transaction", "transaction_id", postgresql_using="brin"),
         Index("ix_change_log_tenant", "tenant_id", "changed_at"),
         {
             "comment": "Changes of rows, whoever made them, written in the writer's own transaction.",

@@ -76,6 +76,29 @@ def test_one_changed_issue_costs_one_window_one_page_one_row(worker: InProcessWo
         assert its.differences() == {}
 
 
+def test_the_log_tells_what_a_backfill_brought_from_what_just_happened(worker: InProcessWorker) -> None:
+    def logged() -> set[tuple[str, bool]]:
+        with worker.database.transaction() as session:
+            found = session.execute(
+                text(
+                    "WITH seen AS (DELETE FROM change_log WHERE table_name = 'bug_budget' RETURNING *) "
+                    "SELECT DISTINCT change_type, right(source, 9) = '\\:backfill' FROM seen"
+                )
+            )
+            return {tuple(row) for row in found}
+
+    with scene(worker, "jira cloud", objects=60) as its:
+        its.sync()
+        assert logged() == {("insert", True)}
+        its.simulator.clock.advance(timedelta(hours=2))
+        with worker.database.transaction() as session:
+            issue_id = session.execute(text("SELECT min(issue_id) FROM bug_budget")).scalar_one()
+        its.simulator.edit_issue(int(issue_id), summary="A new name for it")
+        its.simulator.clock.advance(timedelta(minutes=1))
+        its.sync()
+        assert logged() == {("update", False)}
+
+
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_records_that_change_while_their_pages_are_read_end_right(

@@ -552,3 +552,15 @@ def test_webhooks_are_registered_with_each_scope_and_looked_at(shell: Shell, dat
         shell.done("connection", "webhooks", "hooked", "--disable")
         assert simulator.webhooks.hooks == {}
         assert "has no webhooks" in shell.refused("connection", "webhooks", "hooked")
+
+
+def test_capture_is_switched_by_table(shell: Shell) -> None:
+    def is_on(table: str) -> bool:
+        return next(row["is_on"] for row in shell.done("capture", "list", "--json").data if row["table_name"] == table)
+
+    shell.done("capture", "off", "bug_budget")
+    assert (is_on("bug_budget"), is_on("projects")) == (False, True)
+    assert "no " in next(line for line in shell.done("capture", "list").out.splitlines() if "bug_budget" in line)
+    shell.done("capture", "on", "bug_budget")
+    assert is_on("bug_budget")
+    assert "job_runs" in shell.refused("capture", "off", "job_runs")
