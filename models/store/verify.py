@@ -7,7 +7,8 @@ Every row of the source is landed by the writers' own row functions and column l
 record and no second one to keep equal. How a row may differ:
 
 - `missing_here`: the source has it, and we do not.
-- `missing_there`: we have it in the scope, not tombstoned, and the source does not show it.
+- `missing_there`: we have it in the scope, not tombstoned, and the source does not show it. What is known to have
+  moved out of the scope is not asked for: nobody tells us of its changes there.
 - `differs`: both have it, and some columns are not equal.
 - `newer_there`: it was made or updated at the source since the last sync, and the next one brings it: its time there is
   later than ours and not before the point from which the next sync reads. A copy of ours that is older than that point
@@ -350,6 +351,7 @@ class Snapshot:
             parameters = {
                 "scope": self._target.sync_scope_id,
                 "stream": self._stream,
+                "key": self._target.external_key,
                 "read_again_from": None if complete_until is None else complete_until - overlap,
             }
             for statement in _comparing(self._subject):
@@ -401,7 +403,11 @@ class Snapshot:
         )
         rows_here = session.execute(
             text(_rows_here(self._subject, part)),
-            {"scope": self._target.sync_scope_id, "connection": self._target.connection_id},
+            {
+                "scope": self._target.sync_scope_id,
+                "connection": self._target.connection_id,
+                "key": self._target.external_key,
+            },
         ).scalar_one()
         rows_there = session.execute(text(f"SELECT count(*) FROM {part.seen}")).scalar_one()
         return TableComparison(
@@ -492,7 +498,7 @@ def _comparing(subject: Subject) -> Iterator[str]:
             SELECT '{objects.name}', 'missing_there', {objects.reference.format("t")}, {_row_key(objects, "t")},
                 {objects.label.format("t")}, '{{}}'
             FROM {objects.name} t
-            WHERE t.sync_scope_id = :scope AND t.deleted_at IS NULL
+            WHERE t.sync_scope_id = :scope AND t.deleted_at IS NULL AND NOT ({subject.is_elsewhere})
               AND NOT EXISTS (SELECT FROM {objects.seen} s WHERE {objects.equal_keys("t", "s")})
               AND NOT EXISTS (SELECT FROM seen_bad b WHERE b.reference = {objects.reference.format("t")})
         """
@@ -540,7 +546,10 @@ def _rows_here(subject: Subject, part: Part) -> str:
     if subject.is_forgotten_there:
         # They belong to no scope; those that the source still shows are counted.
         return f"SELECT count(*) FROM {part.name} t JOIN {part.seen} s ON {part.equal_keys('t', 's')}"
-    in_scope = f"SELECT FROM {objects.name} o WHERE o.sync_scope_id = :scope AND o.deleted_at IS NULL"
+    elsewhere = subject.is_elsewhere.replace("t.", "o.")
+    in_scope = (
+        f"SELECT FROM {objects.name} o WHERE o.sync_scope_id = :scope AND o.deleted_at IS NULL AND NOT ({elsewhere})"
+    )
     if part is objects:
         return f"SELECT count(*) FROM ({in_scope}) AS rows"
     shared = [name for name in part.key if name in objects.key]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from factories.snapshots import count
 from factories.stack import Stack, wait_until
 
@@ -13,12 +15,14 @@ TOKEN = {"token": "sim-token"}
 
 
 def test_redis_killed_in_the_middle_of_a_sync_makes_it_slower_and_not_wrong(stack: Stack) -> None:
-    simulator = GitLabSimulator(merge_requests=300, seed=3, latency_ms=4)
+    simulator = GitLabSimulator(merge_requests=300, seed=3, latency_ms=40)
+    since = (simulator.clock.now() - timedelta(days=3_000)).isoformat()
     with simulator.serve() as server:
-        stack.add_scope("gitlab", server.base_url, TOKEN, "101", "Shop")
+        scope_id = stack.add_scope("gitlab", server.base_url, TOKEN, "101", "Shop")
         stack.start_beat()
         stack.start_worker()
-        job_id = stack.enqueue("collect.sync_all")
+        # One window that takes seconds, so that Redis is surely killed in the middle of it.
+        job_id = stack.enqueue("collect.sync_scope", scope_id=scope_id, stream="merge_requests", since=since)
         wait_until(lambda: stack.family(job_id).rows_read > 30, seconds=90, what="the sync is in the middle")
         servers = EmbeddedServers(stack.home)
         broker = servers._broker_process()

@@ -40,7 +40,9 @@ print('hears nothing')
 while True: time.sleep(1)"""
 
 RUN = """
-import json, sys
+import json, signal, sys
+for each in (signal.SIGHUP, signal.SIGINT):  # who runs the tests in a shell's background makes them deaf to these
+    signal.signal(each, signal.SIG_DFL if each == signal.SIGHUP else signal.default_int_handler)
 from workers.settings import load_settings
 from workers.supervisor import ProcessSpec, run
 specs = [ProcessSpec(name, (sys.executable, "-c", code), {}, firm) for name, code, firm in json.loads(sys.argv[1])]
