@@ -22,6 +22,8 @@ from models.store.copy import upsert
 from models.store.session import Database
 from models.tables import METADATA
 
+pytestmark = pytest.mark.also_on_postgresql_15
+
 MORNING = utc("2025-06-02 09:00")
 SECRET = "glpat-thisIsSecret0123456789"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from factories.rows import Rows, utc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,8 @@ from sqlalchemy.exc import DBAPIError
 from models.store.copy import copy_rows, upsert
 from models.store.session import Database
 from models.tables import METADATA
+
+pytestmark = pytest.mark.also_on_postgresql_15
 
 ROOT = Path(__file__).parents[2]
 BUGS, RESULTS = METADATA.tables["bug_budget"], METADATA.tables["test_run_results"]
@@ -112,8 +115,9 @@ OPERATIONS = st.one_of(
         'WHEN NOT MATCHED THEN INSERT (a, "B c", n) VALUES (v.a, v.a, v.k)', a=parts, b=parts,
     ),
     statement("UPDATE projects SET created_by = :a, updated_by = :b", a=st.none() | numbers, b=st.none() | numbers),
+    statement("UPDATE projects SET created_by = :a, updated_by = :a", a=st.integers(1, 2)),
     statement("UPDATE projects SET title = title || id"),
-    statement("DELETE FROM users WHERE id = :number", number=numbers),
+    statement("DELETE FROM users WHERE id = :number", number=st.integers(1, 2)),
     statement("UPDATE test_runs SET id = id + :number", number=numbers),
     statement("DELETE FROM test_runs WHERE id = :number", number=numbers),
     statement("DELETE FROM test_run_results WHERE test_case_id = :number", number=numbers),
