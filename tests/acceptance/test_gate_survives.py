@@ -31,10 +31,12 @@ def test_redis_killed_in_the_middle_of_a_sync_makes_it_slower_and_not_wrong(stac
         read = stack.family(job_id).rows_read
         wait_until(lambda: stack.family(job_id).rows_read > read, seconds=60, what="the windows under way go on")
         servers.start_broker()
-        # Celery may end a worker whose broker dies while it holds a message; it ends what runs first, and whoever
-        # supervises it starts another, as `plumbline up` does.
+        # Celery ends a worker whose broker died while it held a message; what runs is ended first, and whoever
+        # supervises the worker starts another, as `plumbline up` does.
         wait_until(
-            lambda: worker.poll() is not None or stack.family(job_id).running == 0, seconds=60, what="the window ends"
+            lambda: worker.poll() is not None or stack.family(job_id).finished == stack.family(job_id).total,
+            seconds=60,
+            what="the worker ends, or all is done",
         )
         if worker.poll() is not None:
             stack.start_worker()
