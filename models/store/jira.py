@@ -203,15 +203,21 @@ NAMING = """
     (t.issuekey IN (o.parent, o.epic_link) OR o.subtasks @> to_jsonb(t.issuekey)
      OR o.linked_issues @> jsonb_build_array(jsonb_build_object('key', t.issuekey)))
 """
+NAMES_THAT_CHANGED = text(
+    """
+    SELECT t.id, l.issuekey <> t.issuekey AS has_moved
+    FROM landing_jira_table_history l JOIN jira_table_history t USING (tenant_id, connection_id, issue_id)
+    WHERE (l.issuekey, l.summary) <> (t.issuekey, t.summary) AND l.updated >= t.updated
+    """
+)
 DOUBT_WHO_NAMES_WHAT_CHANGED = text(
     f"""
     INSERT INTO doubtful_objects (sync_scope_id, resource, external_id)
     SELECT o.sync_scope_id, 'issues', o.issue_id
-    FROM landing_jira_table_history l
-    JOIN jira_table_history t USING (tenant_id, connection_id, issue_id)
+    FROM jira_table_history t
     JOIN jira_table_history o ON o.connection_id = t.connection_id AND o.issue_id <> t.issue_id AND (
-        (l.issuekey <> t.issuekey AND {NAMING}) OR (l.summary <> t.summary AND t.issuekey IN (o.parent, o.epic_link)))
-    WHERE (l.issuekey, l.summary) <> (t.issuekey, t.summary) AND l.updated >= t.updated AND o.deleted_at IS NULL
+        (t.id = ANY(:moved) AND {NAMING}) OR t.issuekey IN (o.parent, o.epic_link))
+    WHERE t.id = ANY(:changed) AND o.deleted_at IS NULL
     ON CONFLICT DO NOTHING
     """
 )
@@ -283,7 +289,10 @@ def write_issues(session: Session, target: Target, issues: Sequence[Issue], *, f
     projects = target.projects_by_key(session)
     landed_issues = Landing(session, ISSUES, ISSUE_COLUMNS)
     landed_issues.fill(issue_rows(target, issues, projects, fetched_at))
-    session.execute(DOUBT_WHO_NAMES_WHAT_CHANGED)
+    changed = session.execute(NAMES_THAT_CHANGED).all()
+    if changed:  # rarely; who names them is looked for in the whole mirror
+        moved = [row.id for row in changed if row.has_moved]
+        session.execute(DOUBT_WHO_NAMES_WHAT_CHANGED, {"changed": [row.id for row in changed], "moved": moved})
     written = landed_issues.upsert(ISSUE_KEY, newer=("updated", "synced_at"))
     session.execute(FOLLOW_SPRINTS)
     landed_changes = Landing(session, CHANGES, CHANGE_COLUMNS)
