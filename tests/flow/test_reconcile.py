@@ -28,7 +28,7 @@ def worker(database: Database, settings: Settings) -> Iterator[InProcessWorker]:
 def sql(worker: InProcessWorker, statement: str, **values: object) -> list[object]:
     with worker.database.transaction() as session:
         result = session.execute(text(statement), values)
-        return list(result.scalars()) if result.returns_rows else []  # type: ignore[attr-defined]
+        return list(result.scalars()) if result.returns_rows else []
 
 
 def synced(its: Scene) -> None:

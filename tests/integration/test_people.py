@@ -133,14 +133,14 @@ def test_a_person_is_counted_once_over_accounts_and_never_approves_their_own(row
 
 def test_rules_have_versions_and_one_that_cannot_be_read_is_left_out(rows: Rows) -> None:
     rule = {"tenant_id": rows.tenant_id, "source": None, "field": "username", "pattern": "release-.*", "position": 2}
-    people.add_rule(rows.session, is_bot=True, reason="release robots", **rule)  # type: ignore[arg-type]
-    people.add_rule(rows.session, is_bot=False, reason=None, **rule)  # type: ignore[arg-type]
-    people.add_rule(rows.session, is_bot=True, reason=None, **{**rule, "source": "jira", "position": 1})  # type: ignore[arg-type]
+    people.add_rule(rows.session, is_bot=True, reason="release robots", **rule)
+    people.add_rule(rows.session, is_bot=False, reason=None, **rule)
+    people.add_rule(rows.session, is_bot=True, reason=None, **{**rule, "source": "jira", "position": 1})
     rows.add("bot_rules", field="username", pattern="(", valid_from=JUNE)
     assert [each["is_bot"] for each in people.bot_rules(rows.session, rows.tenant_id, "gitlab")] == [False]
     assert [each["is_bot"] for each in people.bot_rules(rows.session, rows.tenant_id, "jira")] == [True, False]
     assert people.bot_rules(rows.session, rows.add("tenants", name="Other", slug="other"), "jira") == []
     with pytest.raises(UsageError, match="no regular expression"):
-        people.add_rule(rows.session, is_bot=True, reason=None, **{**rule, "pattern": "("})  # type: ignore[arg-type]
+        people.add_rule(rows.session, is_bot=True, reason=None, **{**rule, "pattern": "("})
     with pytest.raises(UsageError, match="cannot ask for 'password'"):
-        people.add_rule(rows.session, is_bot=True, reason=None, **{**rule, "field": "password"})  # type: ignore[arg-type]
+        people.add_rule(rows.session, is_bot=True, reason=None, **{**rule, "field": "password"})

@@ -182,7 +182,7 @@ def test_a_reopened_clock_follows_its_rule(rule: str, consumed_hours: int, cycle
         10 * HOUR,
         events,
         as_of=utc("2025-06-05T11:00"),
-        on_reopen=rule,  # type: ignore[arg-type]
+        on_reopen=rule,
     )
     assert (clock.consumed_seconds, clock.cycle, clock.state) == (consumed_hours * HOUR, cycle, state)
 
@@ -221,7 +221,7 @@ moments = st.integers(0, 20 * 24 * 60).map(lambda minutes: utc("2025-06-01") + t
 def test_looking_twice_or_earlier_finds_the_same_breach(
     events: list[tuple[datetime, str]], earlier: datetime, later: datetime, target: int
 ) -> None:
-    history = [ClockEvent(at, kind) for at, kind in sorted(events)]  # type: ignore[arg-type]  # of the kinds above
+    history = [ClockEvent(at, kind) for at, kind in sorted(events)]
     earlier, later = sorted((earlier, later))
     start = utc("2025-06-01")
     first = sla_clock(start, target, history, as_of=earlier, calendar=OFFICE_UTC)
@@ -239,29 +239,29 @@ def test_the_fast_pair_fires_and_a_low_bug_alone_does_not() -> None:
     two_days = [Spend(NOW - timedelta(hours=40), 10), Spend(NOW - timedelta(hours=20), 2)]
     fast = PAIRS[0]
     high = [*two_days, Spend(NOW - timedelta(hours=6), 5)]
-    assert burn_rate(high, over=fast.long, **budget) == pytest.approx(3.9667, abs=5e-5)  # type: ignore[arg-type]
-    assert burn_rate(high, over=fast.short, **budget) == pytest.approx(4.6667, abs=5e-5)  # type: ignore[arg-type]
-    assert is_burning(fast, high, **budget)  # type: ignore[arg-type]
+    assert burn_rate(high, over=fast.long, **budget) == pytest.approx(3.9667, abs=5e-5)
+    assert burn_rate(high, over=fast.short, **budget) == pytest.approx(4.6667, abs=5e-5)
+    assert is_burning(fast, high, **budget)
     low = [*two_days, Spend(NOW - timedelta(hours=20), 4), Spend(NOW - timedelta(hours=6), 1)]
-    assert burn_rate(low, over=fast.short, **budget) == pytest.approx(0.9333, abs=5e-5)  # type: ignore[arg-type]
-    assert not is_burning(fast, low, **budget)  # type: ignore[arg-type]
+    assert burn_rate(low, over=fast.short, **budget) == pytest.approx(0.9333, abs=5e-5)
+    assert not is_burning(fast, low, **budget)
 
 
 def test_an_alert_clears_below_nine_tenths_of_its_threshold_and_not_at_it() -> None:
     points = 0.95 * 3.5 * 60 / 56  # in twelve hours, of 60 in 28 days
     ledger = [Spend(NOW - timedelta(hours=1), points)]
     budget = {"budget_points": 60.0, "window": 28 * DAY, "as_of": NOW}
-    assert is_burning(PAIRS[0], ledger, was_burning=True, **budget)  # type: ignore[arg-type]
-    assert not is_burning(PAIRS[0], ledger, **budget)  # type: ignore[arg-type]
+    assert is_burning(PAIRS[0], ledger, was_burning=True, **budget)
+    assert not is_burning(PAIRS[0], ledger, **budget)
 
 
 def test_what_is_left_of_a_budget_and_how_long_it_lasts() -> None:
     ledger = [Spend(NOW - DAY, 17), Spend(NOW - 10 * DAY, 28), Spend(NOW - 28 * DAY, 0.0), Spend(NOW - 29 * DAY, 99)]
     budget = {"budget_points": 60.0, "window": 28 * DAY, "as_of": NOW}
-    assert remaining_ratio(ledger, **budget) == pytest.approx(0.25)  # type: ignore[arg-type]
-    assert exhausted_in_days(ledger, over=2 * DAY, **budget) == pytest.approx(1.765, abs=5e-4)  # type: ignore[arg-type]
-    assert exhausted_in_days([], over=2 * DAY, **budget) is None  # type: ignore[arg-type]
-    assert remaining_ratio([Spend(NOW - DAY, 90)], **budget) == pytest.approx(-0.5)  # type: ignore[arg-type]
+    assert remaining_ratio(ledger, **budget) == pytest.approx(0.25)
+    assert exhausted_in_days(ledger, over=2 * DAY, **budget) == pytest.approx(1.765, abs=5e-4)
+    assert exhausted_in_days([], over=2 * DAY, **budget) is None
+    assert remaining_ratio([Spend(NOW - DAY, 90)], **budget) == pytest.approx(-0.5)
 
 
 # --- scores -----------------------------------------------------------------------------------------------------
@@ -269,9 +269,9 @@ def test_what_is_left_of_a_budget_and_how_long_it_lasts() -> None:
 
 def test_the_priority_of_the_worked_example_with_and_without_its_revenue() -> None:
     known = {"severity": "high", "sla_consumed_ratio": 18 / 24, "customers": 99, "age_days": 45, "reopens": 1}
-    full = priority_score(monthly_revenue=9_999, **known)  # type: ignore[arg-type]
+    full = priority_score(monthly_revenue=9_999, **known)
     assert (full.value, full.confidence) == pytest.approx((66.3333, 1), abs=5e-5)
-    partial = priority_score(**known)  # type: ignore[arg-type]
+    partial = priority_score(**known)
     assert (partial.value, partial.confidence) == pytest.approx((66.2745, 0.85), abs=5e-5)
     assert partial.components["revenue"] is None
     assert priority_score(severity="low", is_blocker=True).value == 90
